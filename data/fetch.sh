@@ -1,0 +1,192 @@
+# shellcheck shell=bash disable=SC2154
+# What get_mnist.sh and get_cifar10.sh share: they set "here", define unpack and call get_set.
+
+warn() { printf '%s\n' "$*" >&2; }
+die() { warn "$*"; exit 1; }
+misuse() { warn "$*"; exit 2; }
+stop() { warn "$name is not fetched: stopped; \"$again\" goes on where it stopped"; exit "$1"; }
+
+sha256() { if type -P sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
+holds() { [ -f "$1" ] && [ "$(sha256 <"$1")" = "$2  -" ]; }
+size() { if [ -f "$1" ]; then wc -c <"$1"; else echo 0; fi; }
+archive_sums() { grep '\.gz$' "$here/$key.sha256"; }
+set_sums() { grep -v '\.gz$' "$here/$key.sha256"; }
+
+get_set() { # key, name of the set's folder, MB needed, mirrors, arguments of the script
+    key=$1 name=$2 need_mb=$3 variable=$(tr '[:lower:]' '[:upper:]' <<<"$1")_MIRRORS
+    read -r -d '' -a mirrors <<<"$4" || true
+    read_arguments "${@:5}"
+    [ -z "${SLURM_JOB_ID:-}" ] ||
+        die "job $SLURM_JOB_ID is no place for downloads: run \"$again\" on a node with internet"
+    mkdir -p -- "$folder" 2>/dev/null || cannot_write
+    folder=$(cd -- "$folder" 2>/dev/null && pwd) || cannot_write
+    target=$folder/$name work=$folder/.part-$key lock=$folder/.part-$key.lock child=
+    if present; then return; fi
+    tool=$(type -P curl || type -P wget) ||
+        die "neither curl nor wget is on PATH: load a module with one, or ask your site for it"
+    take_lock
+    # another run may have brought it between the look and the lock
+    if present; then return; fi
+    mkdir -p "$work" 2>/dev/null || cannot_write
+    while read -r sum file; do fetch "$file" "$sum"; done < <(archive_sums)
+    install_set
+}
+
+read_arguments() {
+    local mirror
+    where=${1:+ $(printf %q "$1")} again="bash data/get_$key.sh${1:+ $(printf %q "$1")}"
+    case ${1:-} in
+    -h | --help)
+        echo "usage: bash data/get_$key.sh [folder]"
+        echo "Fetches $name into the folder (default: DATA_DIR, else data/); needs $need_mb MB there."
+        echo "Mirrors of your own: $variable=\"https://...\", base URLs separated by spaces."
+        exit
+        ;;
+    -*) misuse "$1 is unknown: bash data/get_$key.sh takes a folder, or --help" ;;
+    esac
+    [ $# -le 1 ] || misuse "$# folders given, but one is the most: quote a path that has spaces"
+    for mirror in "${mirrors[@]}"; do
+        [[ $mirror == https://* ]] || misuse "$mirror is no https:// URL: mend or unset $variable"
+    done
+    # site.sh is the site's own and need not survive -eu
+    set +eu
+    # shellcheck source=/dev/null
+    if [ -f "$here/../site.sh" ]; then source "$here/../site.sh"; fi
+    set -eu
+    folder=${1:-${DATA_DIR:-$here}}
+}
+
+cannot_write() {
+    local free
+    free=$(df -Pk -- "$folder" 2>/dev/null | awk 'END { printf " (%d MB free)", $4 / 1024 }') || true
+    die "$folder cannot be written$free, and $name needs $need_mb MB there: free some space and run" \
+        "\"$again\" again, or name a folder of yours"
+}
+
+present() { # true if the set is whole; otherwise "state" says what is in its place
+    local first=
+    state=absent
+    if [ ! -e "$target" ] && [ ! -L "$target" ]; then return 1; fi
+    { read -r first <"$target/SHA256SUMS"; } 2>/dev/null || true
+    state=sample
+    if [[ $first == "# sample:"* ]]; then return 1; fi
+    state=damaged
+    whole || return
+    echo "$target is already there and its sums hold"
+    set_sums | cmp -s - "$target/SHA256SUMS" ||
+        echo "note: its sums are not those of the original files in data/$key.sha256"
+}
+
+whole() ( # nothing wrong, nothing missing (readme.html is not data), nothing unknown
+    cd "$target" && sha256 --check --status SHA256SUMS 2>/dev/null || return
+    while read -r _ file; do
+        [ "$file" = readme.html ] || grep -q "  $file\$" SHA256SUMS || return
+    done < <(set_sums)
+    num_files=$(find -L . -name '.?*' -prune -o -type f -print | wc -l)
+    [ "$num_files" -eq $(($(wc -l <SHA256SUMS) + 1)) ]
+)
+
+take_lock() { # mkdir is exclusive on shared file systems too, where flock may not be
+    if ! mkdir "$lock" 2>/dev/null; then
+        [ -d "$lock" ] || cannot_write
+        take_over || die "$name is being fetched by another run ($(cat "$lock/owner" 2>/dev/null)):" \
+            "wait for it, or delete $lock if no such process lives"
+    fi
+    trap clean EXIT
+    trap 'stop 129' HUP
+    trap 'stop 130' INT
+    trap 'stop 143' TERM
+    sign
+}
+
+sign() { echo "$HOSTNAME $$ $child" 2>/dev/null >"$lock/owner" || cannot_write; }
+
+take_over() { # the lock of a run that died here; its downloader may have outlived it
+    local host pids pid
+    read -r host pids 2>/dev/null <"$lock/owner" || return
+    [ "$host" = "$HOSTNAME" ] || return
+    for pid in $pids; do
+        if kill -0 "$pid" 2>/dev/null || [ -d "/proc/$pid" ]; then return 1; fi
+    done
+    mkdir "$lock/after-${pids// /-}" 2>/dev/null
+}
+
+clean() {
+    if [ -n "$child" ]; then { kill "$child" && wait "$child"; } 2>/dev/null || true; fi
+    rm -rf "$work/new" "$lock"
+    rmdir "$work" 2>/dev/null || true
+}
+
+fetch() { # archive, sum: the part stays until it is right, whichever mirrors its bytes come from
+    local mirror
+    for mirror in "${mirrors[@]}"; do
+        if fetch_from "${mirror%/}/$1" "$work/$1" "$2"; then return; fi
+    done
+    die "$name is not fetched: $1 came right from none of ${#mirrors[@]} mirrors; run \"$again\"" \
+        "on a node with internet, or \"python data/make_sample.py$where\" for the sample"
+}
+
+fetch_from() { # URL, part, sum
+    local had result
+    if holds "$2" "$3"; then return; fi
+    echo "fetching $1"
+    for _ in 1 2 3 4 5; do
+        had=$(size "$2") result=0
+        download "$1" "$2" || result=$?
+        if holds "$2" "$3"; then return; fi
+        if [ $result = 2 ]; then cannot_write; fi
+        if [ $result = 0 ] || [ $result = 3 ]; then
+            warn "$1: its SHA-256 sum is wrong, so what came is deleted"
+            rm -f "$2"
+            # bytes of an earlier try may be at fault, so this mirror is asked for the whole
+            if [ "$had" -eq 0 ]; then return 1; fi
+        elif [ "$(size "$2")" -le "$had" ]; then
+            return 1
+        fi
+    done
+    return 1
+}
+
+download() { # URL, part: 0 all arrived, 1 not all, 2 the disk refused, 3 cannot go on from the part
+    local result=0 show=(--silent --show-error)
+    if [ -t 2 ]; then show=(--progress-bar); fi
+    if [[ $tool == */curl ]]; then
+        "$tool" --fail --location --proto '=https' --proto-redir '=https' --continue-at - \
+            --connect-timeout 10 --speed-limit 1000 --speed-time 30 "${show[@]}" \
+            --write-out '%{http_code}' --output "$2" "$1" >"$lock/status" &
+    else
+        # wget follows a redirect to http; the sum is what counts
+        "$tool" --continue --tries=1 --dns-timeout=10 --connect-timeout=10 --read-timeout=30 \
+            --no-verbose --output-document="$2" "$1" &
+    fi
+    child=$!
+    sign
+    # a trap runs at once during wait, but only after a command in the foreground
+    wait "$child" || result=$?
+    child=
+    case ${tool##*/}-$result in
+    *-0) return 0 ;;
+    curl-23 | wget-3) return 2 ;;
+    curl-33 | wget-8) return 3 ;;
+    *) if grep -qs 416 "$lock/status"; then return 3; else return 1; fi ;;
+    esac
+}
+
+install_set() { # one rename brings the whole set; a kill before it leaves hidden folders only
+    local new=$work/new/$name aside=$work/old n=1
+    rm -rf "$work/new" "$work/old"
+    { mkdir -p "$new" && unpack "$work" "$new" && set_sums >"$new/SHA256SUMS"; } || cannot_write
+    (cd "$new" && sha256 --check --status SHA256SUMS) || cannot_write
+    if [ "$state" = damaged ]; then
+        while [ -e "$target.damaged-$n" ]; do n=$((n + 1)); done
+        aside=$target.damaged-$n
+        echo "$target is damaged: kept as $aside"
+    elif [ "$state" = sample ]; then
+        echo "$target is the sample: replaced by the full set (make_sample.py makes it again)"
+    fi
+    if [ "$state" != absent ]; then mv "$target" "$aside"; fi
+    # into the parent: a folder that came up meanwhile makes this fail, not nest
+    mv "$new" "$folder/"
+    rm -rf "$work"
+    echo "$target is complete, its sums hold"
+}
