@@ -1,0 +1,103 @@
+"""Train a fully connected network on MNIST: bash run.sh, from the repository's root."""
+
+import os
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, random_split
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from data.check import check_data
+
+DATA_DIR = os.environ.get("DATA_DIR", "data")
+BATCH_SIZE = 64  # images per optimizer step
+LEARNING_RATE = 1e-3
+MAX_EPOCHS = 10
+SEED = 1234
+
+
+def make_loaders():
+    """Return the loaders of the training, validation and test images."""
+    # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
+    normalize = transforms.Normalize((0.1307,), (0.3081,))
+    transform = transforms.Compose([transforms.ToTensor(), normalize])
+    train_set = MNIST(DATA_DIR, train=True, transform=transform)
+    test_set = MNIST(DATA_DIR, train=False, transform=transform)
+    # every tenth image is kept from training, to see how the network does on images it never saw
+    generator = torch.Generator().manual_seed(SEED)
+    train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
+    train_loader = DataLoader(
+        train_set,
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        generator=generator,
+    )
+    val_loader = DataLoader(
+        val_set,
+        batch_size=BATCH_SIZE,
+    )
+    test_loader = DataLoader(
+        test_set,
+        batch_size=BATCH_SIZE,
+    )
+    return train_loader, val_loader, test_loader
+
+
+def make_network():
+    """Return a network of three fully connected layers: 784-128-256-10."""
+    return nn.Sequential(
+        nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
+        nn.Linear(28 * 28, 128),
+        nn.ReLU(),
+        nn.Linear(128, 256),
+        nn.ReLU(),
+        nn.Linear(256, 10),  # (b, 10): one score for each digit
+    )
+
+
+def run_epoch(network, loader, optimizer=None):
+    """Go once through the images, learning from them if there is an optimizer.
+
+    Returns the mean loss and the accuracy over all images.
+    """
+    total_loss, num_correct, num_images = 0.0, 0, 0
+    for images, labels in loader:
+        logits = network(images)
+        loss = F.cross_entropy(logits, labels)
+        if optimizer is not None:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        # the last batch may be smaller, so the mean is taken over images, not over batches
+        total_loss += loss.item() * len(labels)
+        num_correct += (logits.argmax(dim=1) == labels).sum().item()
+        num_images += len(labels)
+    return total_loss / num_images, num_correct / num_images
+
+
+def main():
+    print(check_data(f"{DATA_DIR}/MNIST"))
+    torch.manual_seed(SEED)
+    train_loader, val_loader, test_loader = make_loaders()
+    network = make_network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    for epoch in range(MAX_EPOCHS):
+        network.train()
+        train_loss, train_acc = run_epoch(network, train_loader, optimizer)
+        network.eval()
+        with torch.no_grad():
+            val_loss, val_acc = run_epoch(network, val_loader)
+        print(
+            f"epoch {epoch + 1:2d}/{MAX_EPOCHS}"
+            f"  train loss {train_loss:.4f} acc {train_acc:.4f}"
+            f"  val loss {val_loss:.4f} acc {val_acc:.4f}"
+        )
+    with torch.no_grad():
+        test_loss, test_acc = run_epoch(network, test_loader)
+    print(f"test loss {test_loss:.4f} acc {test_acc:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+#!/bin/bash
+#SBATCH --job-name=mnist
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=2G
+#SBATCH --time=00:15:00
+#SBATCH --output=slurm.%j.out
+#SBATCH --open-mode=append
+
+set -euo pipefail
+# Slurm runs a copy of this file from another folder, and says where sbatch was called
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
+
+# modules, data folder and Python environment of this site, see site.example.sh
+if [ -f site.sh ]; then source ./site.sh; fi
+VENV="${VENV:-env}"
+if [ ! -f "$VENV/bin/activate" ]; then
+    echo "No Python environment at $VENV (seen from $PWD): run this in the repository's root," \
+        "and make the environment as docs/preparation.md says, or set VENV in site.sh." >&2
+    exit 1
+fi
+source "$VENV/bin/activate"
+
+# one thread a process, as CPUs are asked for; print lines when they come, not at the end
+export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+    # srun does not take over --cpus-per-task by itself
+    export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+    srun python -m src.main
+else
+    python -m src.main
+fi

@@ -1,0 +1,122 @@
+"""Train a fully connected network on MNIST: bash run.sh, from the repository's root."""
+
+import os
+import sys
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader, random_split
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from data.check import check_data
+
+DATA_DIR = os.environ.get("DATA_DIR", "data")
+BATCH_SIZE = 64  # images per optimizer step
+LEARNING_RATE = 1e-3
+MAX_EPOCHS = 10
+SEED = 1234
+
+
+def make_loaders():
+    """Return the loaders of the training, validation and test images."""
+    # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
+    normalize = transforms.Normalize((0.1307,), (0.3081,))
+    transform = transforms.Compose([transforms.ToTensor(), normalize])
+    train_set = MNIST(DATA_DIR, train=True, transform=transform)
+    test_set = MNIST(DATA_DIR, train=False, transform=transform)
+    # every tenth image is kept from training, to see how the network does on images it never saw
+    generator = torch.Generator().manual_seed(SEED)
+    train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
+    train_loader = DataLoader(
+        train_set,
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        generator=generator,
+    )
+    val_loader = DataLoader(
+        val_set,
+        batch_size=BATCH_SIZE,
+    )
+    test_loader = DataLoader(
+        test_set,
+        batch_size=BATCH_SIZE,
+    )
+    return train_loader, val_loader, test_loader
+
+
+class Classifier(L.LightningModule):
+    """A network of three fully connected layers, 784-128-256-10, and how it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
+            nn.Linear(28 * 28, 128),
+            nn.ReLU(),
+            nn.Linear(128, 256),
+            nn.ReLU(),
+            nn.Linear(256, 10),  # (b, 10): one score for each digit
+        )
+
+    def forward(self, images):
+        return self.network(images)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+
+    def training_step(self, batch, batch_idx):
+        return self.step(batch, "train")
+
+    def validation_step(self, batch, batch_idx):
+        self.step(batch, "val")
+
+    def test_step(self, batch, batch_idx):
+        self.step(batch, "test")
+
+    def step(self, batch, stage):
+        """Return the loss of a batch; log the means over all images of the epoch."""
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        self.log(f"{stage}_acc", accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_epoch_end(self):
+        # on_validation_epoch_end would run too early: the training means are not there yet
+        metrics = self.trainer.callback_metrics
+        self.print(
+            f"epoch {self.current_epoch + 1:2d}/{MAX_EPOCHS}"
+            f"  train loss {metrics['train_loss']:.4f} acc {metrics['train_acc']:.4f}"
+            f"  val loss {metrics['val_loss']:.4f} acc {metrics['val_acc']:.4f}"
+        )
+
+
+def main():
+    print(check_data(f"{DATA_DIR}/MNIST"))
+    L.seed_everything(SEED)
+    train_loader, val_loader, test_loader = make_loaders()
+    model = Classifier()
+    trainer = L.Trainer(
+        max_epochs=MAX_EPOCHS,
+        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max")],
+        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+    )
+    trainer.fit(model, train_loader, val_loader)
+    [metrics] = trainer.test(
+        dataloaders=test_loader,
+        ckpt_path="best",
+        weights_only=True,
+        verbose=False,
+    )
+    print(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
+    print(f"logs: {trainer.log_dir}")
+
+
+if __name__ == "__main__":
+    main()

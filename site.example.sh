@@ -1,0 +1,15 @@
+# What differs from site to site. Copy to site.sh, which git ignores, and edit: cp site.example.sh site.sh
+# Then "source site.sh" once in each new shell: sbatch reads the SBATCH_ variables itself. Jobs source it too.
+
+# how this site's Slurm knows you
+#export SBATCH_ACCOUNT=my-project
+#export SBATCH_PARTITION=cpu
+#export SBATCH_QOS=normal
+#export SBATCH_RESERVATION=workshop
+
+# software of this site; the Python environment, if it is not ./env
+#module load python/3.11
+#export VENV="$HOME/hpc-starter-env"
+
+# a shared copy of the data, if it is not in ./data
+#export DATA_DIR=/path/to/shared/data
