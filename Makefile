@@ -1,0 +1,74 @@
+# The one entry to the project; "make help" lists what it can do.
+# Needs git, make and python3 (3.10 or newer) with venv; everything else goes into env/.
+
+PYTHON3 ?= python3
+VENV ?= env
+DATA := $(or $(DATA_DIR),data)
+PYTHON := $(VENV)/bin/python
+# more options for pip, such as the index of PyTorch's CPU-only builds (see README.md)
+PIP_ARGS ?=
+# the lesson whose program "make run" trains: the last one that is there
+NEWEST := $(lastword $(sort $(wildcard lessons/[1-8]-*/)))
+NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
+SCRIPTS := $(wildcard data/*.sh lessons/*/*.sh cluster/*.sh .ci/run site.example.sh)
+
+.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.setup  ## make env/ and install requirements.txt (2 to 3 minutes, 5.6 GB)
+
+needs:
+	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)."; exit 1; }
+	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.10 or newer, or name yours: make PYTHON3=python3.11"; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON3) is older than 3.10: name a newer one, such as make PYTHON3=python3.11"; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)."; exit 1; }
+
+$(VENV)/.setup: requirements.txt | needs
+	$(PYTHON3) -m venv $(VENV)
+	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements.txt || { $(NO_PIP); }
+	@touch $@
+
+setup-dev: $(VENV)/.setup-dev
+$(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
+	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements-dev.txt || { $(NO_PIP); }
+	@touch $@
+
+data: $(VENV)/.setup  ## fetch MNIST if it is missing; without internet, make the small sample
+	@[ -e "$(DATA)/MNIST" ] || bash data/get_mnist.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
+
+run: $(VENV)/.setup data  ## set up what is missing, then train the newest lesson's program here
+	@$(PYTHON3) tools/lessons.py branches || echo "going on without the lesson branches"
+	@echo "training $(NEWEST)src/main.py"
+	@DATA_DIR="$(DATA)" OMP_NUM_THREADS=1 PYTHONPATH="$(NEWEST)" $(PYTHON) -u -m src.main
+	@$(PYTHON) data/check.py "$(DATA)/MNIST"
+
+lessons: needs  ## build the lesson branches from main
+	@$(PYTHON3) tools/lessons.py branches
+
+diff: needs  ## show what a lesson changes: make diff N=3
+	@$(PYTHON3) tools/lessons.py diff $(N)
+
+check: $(VENV)/.setup-dev  ## style, types, shell scripts and spelling
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/shellcheck $(SCRIPTS)
+	$(VENV)/bin/codespell
+
+test-fast: $(VENV)/.setup-dev  ## the tests that need neither Slurm nor minutes
+	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu"
+
+test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
+	$(PYTHON) -m pytest
+
+cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
+	@$(PYTHON3) cluster/practice up
+
+cluster-down: needs  ## stop the practice cluster
+	@$(PYTHON3) cluster/practice down
+
+clean:  ## remove the caches of Python and of the tools; logs, data and env/ stay
+	@find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache
