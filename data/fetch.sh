@@ -45,6 +45,7 @@ read_arguments() {
     -*) misuse "$1 is unknown: bash data/get_$key.sh takes a folder, or --help" ;;
     esac
     [ $# -le 1 ] || misuse "$# folders given, but one is the most: quote a path that has spaces"
+    [ ${#mirrors[@]} -gt 0 ] || misuse "$variable is blank: name https:// URLs, or unset it"
     for mirror in "${mirrors[@]}"; do
         [[ $mirror == https://* ]] || misuse "$mirror is no https:// URL: mend or unset $variable"
     done
@@ -101,13 +102,14 @@ take_lock() { # mkdir is exclusive on shared file systems too, where flock may n
 
 sign() { echo "$HOSTNAME $$ $child" 2>/dev/null >"$lock/owner" || cannot_write; }
 
+# a zombie is dead: in a container nobody may reap it
+alive() { { kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ]; } && ! grep -qs '^State:.*zombie' "/proc/$1/status"; }
+
 take_over() { # the lock of a run that died here; its downloader may have outlived it
     local host pids pid
     read -r host pids 2>/dev/null <"$lock/owner" || return
     [ "$host" = "$HOSTNAME" ] || return
-    for pid in $pids; do
-        if kill -0 "$pid" 2>/dev/null || [ -d "/proc/$pid" ]; then return 1; fi
-    done
+    for pid in $pids; do if alive "$pid"; then return 1; fi; done
     mkdir "$lock/after-${pids// /-}" 2>/dev/null
 }
 
