@@ -1,0 +1,104 @@
+"""Measure lesson 3: seconds per training epoch by number of workers and of threads a process.
+
+    python benchmarks/workers.py [--data_dir data] [--num_epochs 3]
+
+Each row is a process of its own that trains lesson 3's network on lesson 3's loaders, without
+validation; the first epoch warms up, the table shows the median of the others and the ratio to the
+row without workers. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSON = ROOT / "lessons/3-improved-data-loading"
+NUM_WORKERS = (0, 1, 2, 4)
+NUM_THREADS = (1, 2)  # OMP_NUM_THREADS of the training process; workers always use one
+
+
+def train(num_workers: int, num_epochs: int) -> None:
+    """Train in this process and print the seconds of each epoch as JSON."""
+    import lightning as L
+    from src import main as lesson
+
+    class Clock(L.Callback):
+        seconds: list[float] = []  # noqa: RUF012
+
+        def on_train_epoch_start(self, *_: object) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_epoch_end(self, *_: object) -> None:
+            self.seconds.append(time.perf_counter() - self.start)
+
+    lesson.NUM_WORKERS = num_workers
+    lesson.Classifier.on_train_epoch_end = lambda self: None  # there is nothing to print
+    L.seed_everything(lesson.SEED)
+    loader, _, _ = lesson.make_loaders()
+    trainer = L.Trainer(
+        max_epochs=num_epochs,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[Clock()],
+    )
+    trainer.fit(lesson.Classifier(), loader)
+    print(json.dumps({"seconds": Clock.seconds, "num_images": len(loader.dataset)}))
+
+
+def measure(num_workers: int, num_threads: int, args: argparse.Namespace) -> dict[str, object]:
+    """Train in a fresh process and return what it printed."""
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(num_threads),
+        "DATA_DIR": str(args.data_dir.resolve()),
+        "PYTHONPATH": os.pathsep.join([str(LESSON), str(ROOT)]),
+    }
+    command = [sys.executable, __file__, "--num_epochs", str(args.num_epochs)]
+    command += ["--only", str(num_workers)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"training with {num_workers} workers failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
+    parser.add_argument("--num_epochs", type=int, default=3, help="epochs a row, 2 or more")
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.num_epochs < 2:
+        parser.error(f"--num_epochs {args.num_epochs}: the first epoch warms up; take 2 or more")
+    if args.only is not None:
+        return train(args.only, args.num_epochs)
+    import torch
+
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, torch {torch.__version__},")
+    print(f"{datetime.date.today()}, data in {args.data_dir}")
+    print("threads  workers  seconds an epoch  images/s  times as fast")
+    for num_threads in NUM_THREADS:
+        base = None
+        for num_workers in NUM_WORKERS:
+            result = measure(num_workers, num_threads, args)
+            seconds = statistics.median(result["seconds"][1:])
+            base = base or seconds
+            print(
+                f"{num_threads:7}  {num_workers:7}  {seconds:16.1f}"
+                f"  {result['num_images'] / seconds:8.0f}  {base / seconds:13.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
