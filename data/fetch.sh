@@ -34,7 +34,8 @@ get_set() { # key, name of the set's folder, MB needed, mirrors, arguments of th
 
 read_arguments() {
     local mirror
-    where=${1:+ $(printf %q "$1")} again="bash data/get_$key.sh${1:+ $(printf %q "$1")}"
+    where=${1:+ $(printf %q "$1")}
+    again="bash data/get_$key.sh$where"
     case ${1:-} in
     -h | --help)
         echo "usage: bash data/get_$key.sh [folder]"
@@ -90,7 +91,7 @@ whole() ( # nothing wrong, nothing missing (readme.html is not data), nothing un
 take_lock() { # mkdir is exclusive on shared file systems too, where flock may not be
     if ! mkdir "$lock" 2>/dev/null; then
         [ -d "$lock" ] || cannot_write
-        take_over || die "$name is being fetched by another run ($(cat "$lock/owner" 2>/dev/null)):" \
+        take_over || die "$name is being fetched by another run ($(cat "$lock/owner" 2>/dev/null || echo unnamed)):" \
             "wait for it, or delete $lock if no such process lives"
     fi
     trap clean EXIT
@@ -124,7 +125,7 @@ fetch() { # archive, sum: the part stays until it is right, whichever mirrors it
     for mirror in "${mirrors[@]}"; do
         if fetch_from "${mirror%/}/$1" "$work/$1" "$2"; then return; fi
     done
-    die "$name is not fetched: $1 came right from none of ${#mirrors[@]} mirrors; run \"$again\"" \
+    die "$name is not fetched: $1 came right from none of ${mirrors[*]}; run \"$again\" again" \
         "on a node with internet, or \"python data/make_sample.py$where\" for the sample"
 }
 

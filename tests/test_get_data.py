@@ -326,7 +326,7 @@ def test_wrong_sums_everywhere_leave_nothing(checkout: Checkout, mirror: Mirror)
 
     result = checkout.run()
 
-    assert_sentence(result, FIRST, "none of 2 mirrors", "get_mnist.sh")
+    assert_sentence(result, FIRST, f"none of {mirror.url}/bad", "get_mnist.sh")
     assert_nothing_looks_complete(checkout)
     assert not list(checkout.data.glob(".part*"))
 
@@ -524,7 +524,7 @@ def test_the_sample_stays_if_nothing_can_be_fetched(checkout: Checkout, mirror: 
 
     result = checkout.run()
 
-    assert_sentence(result, "none of 1 mirrors")
+    assert_sentence(result, "none of https://")
     assert (checkout.set / "SHA256SUMS").read_text() == "# sample: 10 digits\n"
 
 
@@ -653,7 +653,7 @@ def test_a_redirect_to_http_is_not_followed(checkout: Checkout, mirror: Mirror) 
 
     result = checkout.run()
 
-    assert_sentence(result, FIRST, "none of 1 mirrors")
+    assert_sentence(result, FIRST, "none of https://")
     assert "http" in result.stderr
 
 
@@ -662,7 +662,7 @@ def test_a_server_with_an_unknown_certificate_is_refused(checkout: Checkout) -> 
 
     result = checkout.run()
 
-    assert_sentence(result, FIRST, "none of 1 mirrors")
+    assert_sentence(result, FIRST, "none of https://")
 
 
 def only_tools(tmp_path: Path, tools: str) -> Path:
