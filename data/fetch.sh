@@ -39,7 +39,7 @@ read_arguments() {
     case ${1:-} in
     -h | --help)
         echo "usage: bash data/get_$key.sh [folder]"
-        echo "Fetches $name into the folder (default: DATA_DIR, else data/); needs $need_mb MB there."
+        echo "Fetches $name into the folder (default: DATA_DIR, else data/); needs $need_mb MB."
         echo "Mirrors of your own: $variable=\"https://...\", base URLs separated by spaces."
         exit
         ;;
@@ -60,8 +60,8 @@ read_arguments() {
 
 cannot_write() {
     local free
-    free=$(df -Pk -- "$folder" 2>/dev/null | awk 'END { printf " (%d MB free)", $4 / 1024 }') || true
-    die "$folder cannot be written$free, and $name needs $need_mb MB there: free some space and run" \
+    free=$(df -Pk -- "$folder" 2>/dev/null | awk 'END { print int($4 / 1024) " MB free, " }') || true
+    die "$folder cannot be written (${free}$name needs $need_mb MB): free some space and run" \
         "\"$again\" again, or name a folder of yours"
 }
 
@@ -91,8 +91,9 @@ whole() ( # nothing wrong, nothing missing (readme.html is not data), nothing un
 take_lock() { # mkdir is exclusive on shared file systems too, where flock may not be
     if ! mkdir "$lock" 2>/dev/null; then
         [ -d "$lock" ] || cannot_write
-        take_over || die "$name is being fetched by another run ($(cat "$lock/owner" 2>/dev/null || echo unnamed)):" \
-            "wait for it, or delete $lock if no such process lives"
+        take_over || die "$name is being fetched by another run" \
+            "($(cat "$lock/owner" 2>/dev/null || echo unnamed)): wait for it," \
+            "or delete $lock if no such process lives"
     fi
     trap clean EXIT
     trap 'stop 129' HUP
@@ -104,7 +105,10 @@ take_lock() { # mkdir is exclusive on shared file systems too, where flock may n
 sign() { echo "$HOSTNAME $$ $child" 2>/dev/null >"$lock/owner" || cannot_write; }
 
 # a zombie is dead: in a container nobody may reap it
-alive() { { kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ]; } && ! grep -qs '^State:.*zombie' "/proc/$1/status"; }
+alive() {
+    if grep -qs '^State:.*zombie' "/proc/$1/status"; then return 1; fi
+    kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ]
+}
 
 take_over() { # the lock of a run that died here; its downloader may have outlived it
     local host pids pid
