@@ -60,7 +60,7 @@ read_arguments() {
 
 cannot_write() {
     local free
-    free=$(df -Pk -- "$folder" 2>/dev/null | awk 'END { print int($4 / 1024) " MB free, " }') || true
+    free=$(df -Pk "$folder" 2>/dev/null | awk 'END { print int($4 / 1024) " MB free, " }') || true
     die "$folder cannot be written (${free}$name needs $need_mb MB): free some space and run" \
         "\"$again\" again, or name a folder of yours"
 }
