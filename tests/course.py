@@ -1,0 +1,121 @@
+"""The course as a learner has it: a clone of this working tree with its lesson branches."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCH_LINE = re.compile(
+    r"epoch +(\d+)/\d+  train loss ([\d.]+) acc ([\d.]+)  val loss ([\d.]+) acc ([\d.]+)"
+)
+TEST_LINE = re.compile(r"^test loss ([\d.]+) acc ([\d.]+)$", re.MULTILINE)
+
+
+@dataclass
+class Clone:
+    """A clone with the sample data, and a Python environment that run.sh finds by VENV."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def run(self, *command: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        kwargs = {"cwd": self.folder, "env": self.env, **pipes, **kwargs}
+        return subprocess.run(command, check=False, **kwargs)
+
+    def git(self, *args: str) -> str:
+        done = self.run("git", *args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def train(self, branch: str) -> str:
+        """Switch to a lesson, run its run.sh here, and return what it printed."""
+        self.git("switch", "--quiet", branch)
+        done = self.run("bash", "run.sh", stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+def copy_of_the_working_tree(target: Path) -> None:
+    """Copy what git would commit: files that it tracks, and new ones that it does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """The environment without what this shell has of git, Slurm and the course."""
+    ours = ("GIT_", "SLURM_", "SBATCH_", "DATA_DIR", "VENV", "PYTHONPATH", "OMP_NUM_THREADS")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """A repository with one commit, main, that holds this working tree."""
+    origin = tmp_path_factory.mktemp("origin") / "hpc-starter"
+    origin.mkdir()
+    copy_of_the_working_tree(origin)
+    source = Clone(origin, clean_environment(origin.parent))
+    source.git("init", "--quiet", "--initial-branch=main")
+    source.git("config", "user.name", "A Learner")
+    source.git("config", "user.email", "learner@example.org")
+    source.git("add", "--all")
+    source.git("commit", "--quiet", "--message=The working tree")
+    return source
+
+
+def make_clone(course: Clone, sample_data: Path, home: Path) -> Clone:
+    """Clone the course into a new home, build its lesson branches, copy the sample data."""
+    folder = home / "hpc-starter"
+    course.git("clone", "--quiet", str(course.folder), str(folder))
+    cloned = Clone(folder, {**course.env, "HOME": str(home)})
+    cloned.git("config", "user.name", "A Learner")
+    cloned.git("config", "user.email", "learner@example.org")
+    done = cloned.run(sys.executable, "tools/lessons.py", "branches")
+    assert done.returncode == 0, done.stderr
+    for name in ("MNIST", "cifar-10-batches-py"):
+        shutil.copytree(sample_data / name, folder / "data" / name)
+    return cloned
+
+
+@pytest.fixture
+def clone(course, sample_data, tmp_path):
+    """A fresh clone for one test."""
+    return make_clone(course, sample_data, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_clone(course, sample_data, tmp_path_factory):
+    """A clone that the tests of one file share."""
+    return make_clone(course, sample_data, tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory):
+    """A folder that data/make_sample.py has filled."""
+    folder = tmp_path_factory.mktemp("data")
+    command = [sys.executable, str(ROOT / "data/make_sample.py"), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def epochs(log: str) -> list[tuple[float, ...]]:
+    """The numbers of the epoch lines: training loss and accuracy, validation loss and accuracy."""
+    return [tuple(map(float, line.groups()[1:])) for line in EPOCH_LINE.finditer(log)]
+
+
+def final_accuracy(log: str) -> float:
+    [(_, accuracy)] = TEST_LINE.findall(log)
+    return float(accuracy)
