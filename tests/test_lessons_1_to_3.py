@@ -150,7 +150,7 @@ def test_damaged_data_end_a_lesson_with_one_sentence(module_clone, branch):
     module_clone.git("switch", "--quiet", branch)
     labels = module_clone.folder / "data/MNIST/raw/train-labels-idx1-ubyte"
     content = labels.read_bytes()
-    labels.write_bytes(content[:-1] + b"\x07")
+    labels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
     done = module_clone.run("bash", "run.sh")
     labels.write_bytes(content)
