@@ -40,10 +40,10 @@ def train(num_workers: int, num_epochs: int) -> None:
         def on_train_epoch_end(self, *_: object) -> None:
             self.seconds.append(time.perf_counter() - self.start)
 
-    lesson.NUM_WORKERS = num_workers
+    lesson.HPARAMS.num_workers = num_workers
     lesson.Classifier.on_train_epoch_end = lambda self: None  # there is nothing to print
-    L.seed_everything(lesson.SEED)
-    loader, _, _ = lesson.make_loaders()
+    L.seed_everything(lesson.HPARAMS.seed)
+    loader, _, _ = lesson.make_loaders(lesson.HPARAMS)
     trainer = L.Trainer(
         max_epochs=num_epochs,
         limit_val_batches=0,
@@ -52,7 +52,7 @@ def train(num_workers: int, num_epochs: int) -> None:
         enable_progress_bar=False,
         callbacks=[Clock()],
     )
-    trainer.fit(lesson.Classifier(), loader)
+    trainer.fit(lesson.Classifier(lesson.HPARAMS), loader)
     print(json.dumps({"seconds": Clock.seconds, "num_images": len(loader.dataset)}))
 
 

@@ -70,11 +70,12 @@ def test_the_printed_losses_are_means_over_all_images(module_clone):
 import sys, torch, lightning as L
 from src import main as lesson
 import torch.nn.functional as F
-lesson.LEARNING_RATE, lesson.MAX_EPOCHS = 0.0, 1
-lesson.main()
-L.seed_everything(lesson.SEED)
-train, val, _ = lesson.make_loaders()
-model = lesson.Classifier()
+hparams = lesson.HPARAMS
+hparams.learning_rate, hparams.max_epochs = 0.0, 1
+lesson.main(hparams)
+L.seed_everything(hparams.seed)
+train, val, _ = lesson.make_loaders(hparams)
+model = lesson.Classifier(hparams)
 with torch.no_grad():
     for loader in (train, val):
         pairs = [loader.dataset[i] for i in range(len(loader.dataset))]
@@ -101,7 +102,7 @@ def test_the_split_keeps_validation_images_out_of_training(module_clone):
     module_clone.git("switch", "--quiet", LESSONS[0])
     program = """
 from src import main as lesson
-train, val, test = lesson.make_loaders()
+train, val, test = lesson.make_loaders(lesson.HPARAMS)
 a, b = set(train.dataset.indices), set(val.dataset.indices)
 print(len(a), len(b), len(a & b), a | b == set(range(1500)), len(test.dataset))
 first = [labels.tolist() for _, labels in train]

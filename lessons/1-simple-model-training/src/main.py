@@ -1,6 +1,7 @@
 """Train a fully connected network on MNIST: bash run.sh, from the repository's root."""
 
 import os
+from argparse import Namespace
 
 import torch
 import torch.nn.functional as F
@@ -11,36 +12,38 @@ from torchvision.datasets import MNIST
 
 from data.check import check_data
 
-DATA_DIR = os.environ.get("DATA_DIR", "data")
-BATCH_SIZE = 64  # images per optimizer step
-LEARNING_RATE = 1e-3
-MAX_EPOCHS = 10
-SEED = 1234
+HPARAMS = Namespace(
+    data_dir=os.environ.get("DATA_DIR", "data"),
+    batch_size=64,  # images per optimizer step
+    learning_rate=1e-3,
+    max_epochs=10,
+    seed=1234,
+)
 
 
-def make_loaders():
+def make_loaders(hparams):
     """Return the loaders of the training, validation and test images."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
-    train_set = MNIST(DATA_DIR, train=True, transform=transform)
-    test_set = MNIST(DATA_DIR, train=False, transform=transform)
+    train_set = MNIST(hparams.data_dir, train=True, transform=transform)
+    test_set = MNIST(hparams.data_dir, train=False, transform=transform)
     # every tenth image is kept from training, to see how the network does on images it never saw
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(hparams.seed)
     train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
     train_loader = DataLoader(
         train_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
         shuffle=True,
         generator=generator,
     )
     val_loader = DataLoader(
         val_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
     )
     test_loader = DataLoader(
         test_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
     )
     return train_loader, val_loader, test_loader
 
@@ -77,20 +80,20 @@ def run_epoch(network, loader, optimizer=None):
     return total_loss / num_images, num_correct / num_images
 
 
-def main():
-    print(check_data(f"{DATA_DIR}/MNIST"))
-    torch.manual_seed(SEED)
-    train_loader, val_loader, test_loader = make_loaders()
+def main(hparams):
+    print(check_data(f"{hparams.data_dir}/MNIST"))
+    torch.manual_seed(hparams.seed)
+    train_loader, val_loader, test_loader = make_loaders(hparams)
     network = make_network()
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    for epoch in range(MAX_EPOCHS):
+    optimizer = torch.optim.Adam(network.parameters(), lr=hparams.learning_rate)
+    for epoch in range(hparams.max_epochs):
         network.train()
         train_loss, train_acc = run_epoch(network, train_loader, optimizer)
         network.eval()
         with torch.no_grad():
             val_loss, val_acc = run_epoch(network, val_loader)
         print(
-            f"epoch {epoch + 1:2d}/{MAX_EPOCHS}"
+            f"epoch {epoch + 1:2d}/{hparams.max_epochs}"
             f"  train loss {train_loss:.4f} acc {train_acc:.4f}"
             f"  val loss {val_loss:.4f} acc {val_acc:.4f}"
         )
@@ -100,4 +103,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(HPARAMS)

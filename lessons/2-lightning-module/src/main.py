@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import Namespace
 
 import lightning as L
 import torch
@@ -14,36 +15,38 @@ from torchvision.datasets import MNIST
 
 from data.check import check_data
 
-DATA_DIR = os.environ.get("DATA_DIR", "data")
-BATCH_SIZE = 64  # images per optimizer step
-LEARNING_RATE = 1e-3
-MAX_EPOCHS = 10
-SEED = 1234
+HPARAMS = Namespace(
+    data_dir=os.environ.get("DATA_DIR", "data"),
+    batch_size=64,  # images per optimizer step
+    learning_rate=1e-3,
+    max_epochs=10,
+    seed=1234,
+)
 
 
-def make_loaders():
+def make_loaders(hparams):
     """Return the loaders of the training, validation and test images."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
-    train_set = MNIST(DATA_DIR, train=True, transform=transform)
-    test_set = MNIST(DATA_DIR, train=False, transform=transform)
+    train_set = MNIST(hparams.data_dir, train=True, transform=transform)
+    test_set = MNIST(hparams.data_dir, train=False, transform=transform)
     # every tenth image is kept from training, to see how the network does on images it never saw
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(hparams.seed)
     train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
     train_loader = DataLoader(
         train_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
         shuffle=True,
         generator=generator,
     )
     val_loader = DataLoader(
         val_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
     )
     test_loader = DataLoader(
         test_set,
-        batch_size=BATCH_SIZE,
+        batch_size=hparams.batch_size,
     )
     return train_loader, val_loader, test_loader
 
@@ -51,8 +54,9 @@ def make_loaders():
 class Classifier(L.LightningModule):
     """A network of three fully connected layers, 784-128-256-10, and how it is trained."""
 
-    def __init__(self):
+    def __init__(self, hparams):
         super().__init__()
+        self.save_hyperparameters(hparams)
         self.network = nn.Sequential(
             nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
             nn.Linear(28 * 28, 128),
@@ -66,7 +70,7 @@ class Classifier(L.LightningModule):
         return self.network(images)
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.learning_rate)
 
     def training_step(self, batch, batch_idx):
         return self.step(batch, "train")
@@ -91,19 +95,19 @@ class Classifier(L.LightningModule):
         # on_validation_epoch_end would run too early: the training means are not there yet
         metrics = self.trainer.callback_metrics
         self.print(
-            f"epoch {self.current_epoch + 1:2d}/{MAX_EPOCHS}"
+            f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"
             f"  train loss {metrics['train_loss']:.4f} acc {metrics['train_acc']:.4f}"
             f"  val loss {metrics['val_loss']:.4f} acc {metrics['val_acc']:.4f}"
         )
 
 
-def main():
-    print(check_data(f"{DATA_DIR}/MNIST"))
-    L.seed_everything(SEED)
-    train_loader, val_loader, test_loader = make_loaders()
-    model = Classifier()
+def main(hparams):
+    print(check_data(f"{hparams.data_dir}/MNIST"))
+    L.seed_everything(hparams.seed)
+    train_loader, val_loader, test_loader = make_loaders(hparams)
+    model = Classifier(hparams)
     trainer = L.Trainer(
-        max_epochs=MAX_EPOCHS,
+        max_epochs=hparams.max_epochs,
         callbacks=[ModelCheckpoint(monitor="val_acc", mode="max")],
         enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
     )
@@ -119,4 +123,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(HPARAMS)
