@@ -1,0 +1,306 @@
+"""Measures of a step between two lessons, for `pytest tests/test_lesson_diffs.py`."""
+
+import ast
+import io
+import os
+import re
+import subprocess
+import tempfile
+import tokenize
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+CODE = ("run.py", "run.sh", "src")
+LAST = 8
+# lines in src/ that a step may insert and delete, new files apart
+BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 40, 7: 40, 8: 40}
+MOVING = 6  # the lesson that may move lines between files besides
+NEW_FILES = {
+    4: {"run.py": 100, "src/utils/slurm.py": 120},
+    5: {"src/utils/tensorboard.py": 80},
+    6: {"src/models/*.py": None, "src/datasets/*.py": None},
+    7: {"src/utils/cache_models.sh": None},
+}
+MAX_REWRITE_RATIO = 1.4
+COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}
+CLEAN = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+SIGNS = {"31": ("-", False), "32": ("+", False), "34": ("-", True), "36": ("+", True)}
+
+
+@dataclass
+class Hunk:
+    old_start: int
+    old_lines: int
+    new_start: int
+    new_lines: int
+
+
+@dataclass
+class File:
+    """What a step does to one file; lines are (text, moved from or to elsewhere)."""
+
+    old: str | None = None
+    new: str | None = None
+    removed: list[tuple[str, bool]] = field(default_factory=list)
+    added: list[tuple[str, bool]] = field(default_factory=list)
+    hunks: list[Hunk] = field(default_factory=list)
+
+
+def lessons(root):
+    """Number -> {path: text}, of the lessons with a message, from 1 without a gap."""
+    found = {}
+    for message in sorted(root.glob("lessons/[1-8]-*.txt")):
+        number, folder = int(message.name[0]), message.with_suffix("")
+        if number == LAST and not folder.is_dir() and (root / "src").is_dir():
+            folder = root
+        if number == len(found) + 1 and folder.is_dir():
+            found[number] = snapshot(folder)
+    return found
+
+
+def snapshot(folder):
+    paths = [path for part in CODE for path in (folder / part, *(folder / part).rglob("*"))]
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in paths
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def git_diff(old, new, context):
+    """The diff of two snapshots as git shows it to a learner, with moved lines in other colours."""
+    with tempfile.TemporaryDirectory() as folder:
+        for side, files in (("a", old), ("b", new)):
+            Path(folder, side).mkdir()
+            for name, text in files.items():
+                path = Path(folder, side, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        config = [
+            part for key, color in COLORS.items() for part in ("-c", f"color.diff.{key}={color}")
+        ]
+        options = ["--no-index", "--no-prefix", f"-U{context}", "--color=always"]
+        options += ["--color-moved=blocks", "--ws-error-highlight=none", "--no-ext-diff"]
+        command = ["git", *config, "diff", *options, "a", "b"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=CLEAN)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def step(old, new, context=0):
+    """The files that differ between two snapshots."""
+    files = []
+    for line in git_diff(old, new, context).split("\n"):
+        code = re.match(r"\x1b\[(\d+)m", line)
+        text = re.sub(r"\x1b\[\d*m", "", line)
+        if text.startswith("diff --git "):
+            files.append(File())
+            paths = re.fullmatch(r"diff --git [ab]/(.*) [ab]/(.*)", text)
+            files[-1].old = paths[1] if paths[1] in old else None
+            files[-1].new = paths[2] if paths[2] in new else None
+        elif hunk := re.match(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", text):
+            numbers = [1 if number is None else int(number) for number in hunk.groups()]
+            files[-1].hunks.append(Hunk(*numbers))
+        elif code and code[1] in SIGNS:
+            sign, moved = SIGNS[code[1]]
+            side = files[-1].removed if sign == "-" else files[-1].added
+            side.append((text[1:], moved))
+    return files
+
+
+def changed_lines(old, new, follow_moves=False):
+    """Insertions and deletions in src/, without new files."""
+    files = [file for file in step(old, new) if file.old and file.old.startswith("src/")]
+    lines = [line for file in files for line in (*file.removed, *file.added)]
+    return sum(not (moved and follow_moves) for _, moved in lines)
+
+
+def new_files(old, new):
+    """Path -> number of lines."""
+    return {name: len(new[name].splitlines()) for name in sorted(new.keys() - old.keys())}
+
+
+def over_budget(number, old, new):
+    """What a step has too much of, as sentences."""
+    found = []
+    lines = changed_lines(old, new, follow_moves=number == MOVING)
+    if lines > BUDGETS[number]:
+        found.append(f"lesson {number} changes {lines} lines in src/, {BUDGETS[number]} at most")
+    for name, size in new_files(old, new).items():
+        limits = NEW_FILES.get(number, {}).items()
+        limit = next((limit for pattern, limit in limits if fnmatch(name, pattern)), 0)
+        if name.endswith("__init__.py") or limit is None:
+            continue
+        if size > limit:
+            found.append(f"lesson {number} brings {name} with {size} lines, {limit} at most")
+    return found
+
+
+def main_too_long(number, files):
+    limit = 150 if number <= 5 else 80
+    size = len(files.get("src/main.py", "").splitlines())
+    return f"src/main.py of lesson {number} has {size} lines, {limit} at most" * (size > limit)
+
+
+def rewrite_ratio(snapshots):
+    """Lines inserted over all steps, moves followed / lines of the last step."""
+    inserted, before = 0, {}
+    for files in snapshots:
+        added = [line for file in step(before, files) for line in file.added]
+        inserted += sum(not moved for _, moved in added)
+        before = files
+    return inserted / sum(len(text.splitlines()) for text in before.values())
+
+
+# --- noise
+
+
+@dataclass
+class Import:
+    """An import statement; two of them have the same key if they bring in the same names."""
+
+    first: int
+    last: int
+    key: tuple
+    text: str
+
+
+@dataclass
+class Source:
+    """A Python file: its tokens without the layout, its comments and its imports, by line."""
+
+    tokens: list[tuple[int, str]]
+    comments: set[int]
+    imports: list[Import]
+
+
+def parse(text):
+    tokens, comments = [], set()
+    depth, at_start = 0, True
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        row, kind = token.start[0], token.type
+        if kind == tokenize.COMMENT:
+            comments.add(row)
+        elif kind in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if kind == tokenize.INDENT else -1
+        elif kind == tokenize.NEWLINE:
+            at_start = True
+        elif kind not in (tokenize.NL, tokenize.ENDMARKER):
+            # the depth of a statement is part of it, the layout of what follows is not
+            tokens += [(row, f"depth {depth}")] if at_start else []
+            tokens.append((row, normal_string(token.string)))
+            at_start = False
+    return Source(without_trailing_commas(tokens), comments, imports_of(text))
+
+
+def normal_string(word):
+    match = re.fullmatch(r"(?s)([A-Za-z]{0,3})(\"\"\"|'''|\"|')(.*)\2", word)
+    if not match:
+        return word
+    prefix, _, body = match.groups()
+    if "f" in prefix.lower():
+        return f"string {prefix.lower()} {body}"
+    return f"string {ast.literal_eval(word)!r}"
+
+
+def without_trailing_commas(tokens):
+    kept = []
+    for row, word in tokens:
+        # (x,) is a tuple and (x) is not: there the comma stays
+        if word in (")", "]", "}") and kept and kept[-1][1] == "," and not one_tuple(kept):
+            kept.pop()
+        kept.append((row, word))
+    return kept
+
+
+def one_tuple(tokens):
+    """Whether the comma at the end is the only one of a pair of brackets that is no call."""
+    depth = 0
+    for index in range(len(tokens) - 2, -1, -1):
+        word = tokens[index][1]
+        depth += (word in (")", "]", "}")) - (word in ("(", "[", "{"))
+        if word == "," and depth == 0:
+            return False
+        if depth < 0:
+            before = tokens[index - 1][1] if index else ""
+            return word == "(" and not re.fullmatch(r"\w+|[)\]]", before)
+    return False
+
+
+def imports_of(text):
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = sorted((alias.name, alias.asname or "") for alias in node.names)
+            module = (getattr(node, "module", ""), getattr(node, "level", 0), node.col_offset)
+            text_of_it = ast.get_source_segment(text, node)
+            found.append(Import(node.lineno, node.end_lineno, (*module, *names), text_of_it))
+    return sorted(found, key=lambda item: item.first)
+
+
+def words(source, start, count):
+    return [word for row, word in source.tokens if start <= row < start + count]
+
+
+def touched_imports(source, start, count):
+    return [item for item in source.imports if item.first < start + count and item.last >= start]
+
+
+def noise(old, new):
+    """Hunks that teach nothing, as sentences: layout, rewording of comments, order of imports."""
+    found = []
+    for context in (0, 3):  # a re-wrap may fall into several hunks without context
+        for file in step(old, new, context):
+            if file.old and file.new:
+                judge = python_noise if file.new.endswith(".py") else script_noise
+                for line, reason in judge(old[file.old], new[file.new], file.hunks):
+                    found.append(f"{file.new}:{line}: {reason}")
+    return list(dict.fromkeys(found))
+
+
+def python_noise(old_text, new_text, hunks):
+    old, new = parse(old_text), parse(new_text)
+    gone, come = {}, {}
+    for hunk in hunks:
+        before = (hunk.old_start, hunk.old_lines)
+        after = (hunk.new_start, hunk.new_lines)
+        if words(old, *before) == words(new, *after) and not only_adds_comments(
+            old.comments & set(range(hunk.old_start, sum(before))),
+            new.comments & set(range(hunk.new_start, sum(after))),
+        ):
+            yield hunk.new_start, "changes nothing but layout or the words of a comment"
+        gone.update({item.key: item for item in touched_imports(old, *before)})
+        come.update({item.key: item for item in touched_imports(new, *after)})
+    reordered = import_order(old, new) != import_order(new, old)
+    for key in gone.keys() & come.keys():
+        if reordered or gone[key].text != come[key].text:
+            yield come[key].first, "changes the order or the layout of imports"
+
+
+def only_adds_comments(old_rows, new_rows):
+    """A comment more, or one less, may be what a lesson teaches; another wording is not."""
+    return len(old_rows) != len(new_rows)
+
+
+def import_order(source, other):
+    """The imports of a file that the other has too."""
+    keys = [item.key for item in other.imports]
+    return [item.key for item in source.imports if item.key in keys]
+
+
+def script_noise(old_text, new_text, hunks):
+    sides = (old_text.splitlines(), new_text.splitlines())
+    for hunk in hunks:
+        old = sides[0][max(hunk.old_start - 1, 0) :][: hunk.old_lines]
+        new = sides[1][max(hunk.new_start - 1, 0) :][: hunk.new_lines]
+        if script_words(old) == script_words(new) and not only_adds_comments(
+            [line for line in old if line.lstrip().startswith("#")],
+            [line for line in new if line.lstrip().startswith("#")],
+        ):
+            yield hunk.new_start, "changes nothing but layout or the words of a comment"
+
+
+def script_words(lines):
+    # #SBATCH and #! are no comments
+    return " ".join(re.sub(r"^\s*#(?!SBATCH|!).*|(?<=\s)# .*", "", line) for line in lines).split()

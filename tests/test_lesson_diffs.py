@@ -1,0 +1,234 @@
+"""What every step of the course may change: `pytest tests/test_lesson_diffs.py`."""
+
+from pathlib import Path
+
+import lesson_diffs as diffs
+import pytest
+
+LESSONS = diffs.lessons(Path(__file__).resolve().parent.parent)
+STEPS = [number for number in LESSONS if number > 1]
+MAIN = "src/main.py"
+IMPORTS = "import torch\nfrom torch import nn, optim\n"
+OLD = '''\
+"""Train."""
+
+import argparse
+
+import torch
+from torch import nn, optim
+
+
+def train(model, data):
+    # one pass
+    for x, y in data:
+        loss = model.step(x, y, rate=0.1)
+    return loss
+
+
+def test(model):
+    return model.score("x", [1, 2])
+'''
+
+
+def change(old, new, text=OLD):
+    assert old in text
+    return {MAIN: text}, {MAIN: text.replace(old, new)}
+
+
+# --- the lessons that exist
+
+
+@pytest.mark.parametrize("number", STEPS)
+def test_a_lesson_keeps_its_budget(number):
+    assert diffs.over_budget(number, LESSONS[number - 1], LESSONS[number]) == []
+
+
+@pytest.mark.parametrize("number", STEPS)
+def test_a_lesson_has_no_noise(number):
+    assert diffs.noise(LESSONS[number - 1], LESSONS[number]) == []
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_main_keeps_its_size(number):
+    assert diffs.main_too_long(number, LESSONS[number]) == ""
+
+
+@pytest.mark.skipif(not STEPS, reason="there is no step between two lessons yet")
+def test_the_course_is_not_rewritten_on_the_way():
+    assert diffs.rewrite_ratio(LESSONS.values()) <= diffs.MAX_REWRITE_RATIO
+
+
+# --- the checks can fail
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("step(x, y, rate=0.1)", "step(\n            x,\n            y,\n            rate=0.1,\n)"),
+        ("step(x, y, rate=0.1)", "step(\n            x, y,\n            rate=0.1)"),
+        ("rate=0.1)", "rate=0.1,)"),
+        ("[1, 2])", "[1, 2,])"),
+        ("rate=0.1", "rate = 0.1"),
+        ("    return loss\n", "    return loss  \n"),
+        ("    return loss\n", "\n    return loss\n"),
+        ('"x"', "'x'"),
+        ("# one pass", "# a single pass"),
+        (IMPORTS, "from torch import nn, optim\nimport torch\n"),
+        ("nn, optim", "optim, nn"),
+        ("import argparse\n\nimport torch\n", "import torch\n\nimport argparse\n"),
+        (IMPORTS, "import torch\nfrom torch import (\n    nn,\n    optim,\n)\n"),
+    ],
+    ids=[
+        *("wrapped", "wrapped by hand", "comma in a call", "comma in a list", "spaces"),
+        *("space at the end", "blank line", "quotes", "comment", "imports", "names"),
+        *("imports in two hunks", "brackets of an import"),
+    ],
+)  # fmt: skip
+def test_planted_noise_is_found(old, new):
+    before, after = change(old, new)
+
+    for found in (diffs.noise(before, after), diffs.noise(after, before)):
+        assert found and found[0].startswith(f"{MAIN}:")
+
+
+def test_noise_beside_a_real_change_is_found():
+    before, after = change("rate=0.1", "rate=0.2")
+    after[MAIN] = after[MAIN].replace('"x"', "'x'")
+
+    assert len(diffs.noise(before, after)) == 1
+
+
+def test_a_wrap_that_keeps_a_line_in_its_middle_is_found():
+    text = "f(\n    a, g(\n        x,\n    ), b\n)\n"
+    before, after = change("    a, g(\n", "    a,\n    g(\n", text)
+    after[MAIN] = after[MAIN].replace("    ), b\n", "    ),\n    b\n")
+
+    assert diffs.noise(before, after) != []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("rate=0.1", "rate=0.2"),
+        ("import torch\n", "import torch\nimport lightning as L\n"),
+        ("import argparse\n\n", ""),
+        ("nn, optim", "nn"),
+        ("    return loss\n", "    # the mean\n    return loss\n"),
+        ("    # one pass\n", ""),
+        ("[1, 2])", "([1, 2],))"),
+        ('"x", [1, 2]', '"x", (1, 2)'),
+        ("in data:\n        loss", "in data:\n        if x:\n            loss"),
+    ],
+)  # fmt: skip
+def test_a_real_change_is_no_noise(old, new):
+    before, after = change(old, new)
+
+    assert diffs.noise(before, after) == []
+    assert diffs.noise(after, before) == []
+
+
+def test_a_body_that_moves_deeper_is_no_noise():
+    text = "def f():\n    a()\n\n    b()\n\n\nf()\n"
+    new = "class C:\n    def f():\n        a()\n\n        b()\n\n\nf()\n"
+
+    assert diffs.noise({MAIN: text}, {MAIN: new}) == []
+
+
+def test_noise_in_a_script_is_found():
+    text = "#!/bin/bash\n#SBATCH --cpus-per-task=1\n# start\nsrun python -m src.main\n"
+
+    for old, new in (
+        ("srun python", "srun  python"),
+        ("# start", "# begin"),
+        ("\nsrun", "\n\nsrun"),
+    ):
+        assert diffs.noise({"run.sh": text}, {"run.sh": text.replace(old, new)}) != []
+    for old, new in (("task=1", "task=2"), ("# start\n", "")):
+        assert diffs.noise({"run.sh": text}, {"run.sh": text.replace(old, new)}) == []
+
+
+def lines(count, word="x"):
+    return "".join(f"{word}_{k} = {k}\n" for k in range(count))
+
+
+@pytest.mark.parametrize("number", diffs.BUDGETS)
+def test_a_planted_overrun_is_found(number):
+    limit = diffs.BUDGETS[number]
+    fits = {MAIN: lines(10) + lines(limit, "y")}
+    over = {MAIN: lines(10) + lines(limit + 1, "y")}
+
+    assert diffs.over_budget(number, {MAIN: lines(10)}, fits) == []
+    assert (
+        f"changes {limit + 1} lines in src/"
+        in diffs.over_budget(number, {MAIN: lines(10)}, over)[0]
+    )
+
+
+def test_a_changed_line_counts_twice():
+    before, after = change("rate=0.1", "rate=0.2")
+
+    assert diffs.changed_lines(before, after) == 2
+
+
+def test_a_new_file_beyond_its_limit_is_found():
+    old = {MAIN: lines(5)}
+
+    assert diffs.over_budget(4, old, old | {"run.py": lines(100)}) == []
+    assert "run.py with 101 lines" in diffs.over_budget(4, old, old | {"run.py": lines(101)})[0]
+
+
+def test_a_new_file_that_the_lesson_does_not_have_is_found():
+    old = {MAIN: lines(5)}
+
+    assert (
+        "src/utils/more.py" in diffs.over_budget(3, old, old | {"src/utils/more.py": "x = 1\n"})[0]
+    )
+
+
+def test_a_pure_move_is_free_where_the_lesson_is_one():
+    block = lines(60, "moved_to_another_file")
+    old = {MAIN: lines(20) + block}
+    new = {MAIN: lines(20), "src/models/model.py": block}
+
+    assert diffs.over_budget(6, old, new) == []
+    assert diffs.over_budget(5, old, new) != []
+    edited = {MAIN: lines(20), "src/models/model.py": block.replace(" = ", " == ")}
+    assert diffs.over_budget(6, old, edited) != []
+
+
+def test_a_main_that_is_too_long_is_found():
+    assert diffs.main_too_long(5, {MAIN: lines(150)}) == ""
+    assert "has 151 lines, 150 at most" in diffs.main_too_long(5, {MAIN: lines(151)})
+    assert "has 81 lines, 80 at most" in diffs.main_too_long(6, {MAIN: lines(81)})
+
+
+def test_the_rewrite_ratio_counts_what_is_written_again():
+    once = [{MAIN: lines(50)}, {MAIN: lines(50) + lines(50, "y")}]
+    again = [{MAIN: lines(100)}, {MAIN: lines(100, "y")}, {MAIN: lines(100, "z")}]
+    block = lines(60, "moved_to_another_file")
+    moved = [{MAIN: lines(20) + block}, {MAIN: lines(20), "src/model.py": block}]
+
+    assert diffs.rewrite_ratio(once) == 1
+    assert diffs.rewrite_ratio(again) == 3
+    assert diffs.rewrite_ratio(moved) == 1
+
+
+def test_lessons_are_read_up_to_the_first_gap(tmp_path):
+    paths = ["1-a/src/main.py", "2-b/src/main.py", "4-d/src/main.py", "1-a/src/__pycache__/m.pyc"]
+    for name in [*paths, "1-a.txt", "2-b.txt", "3-c.txt", "4-d.txt"]:
+        path = tmp_path / "lessons" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1\n")
+
+    assert diffs.lessons(tmp_path) == {1: {MAIN: "x = 1\n"}, 2: {MAIN: "x = 1\n"}}
+
+
+def test_the_last_lesson_is_the_program_of_the_root(tmp_path):
+    for number in range(1, 9):
+        (tmp_path / f"lessons/{number}-x").mkdir(parents=True)
+        (tmp_path / f"lessons/{number}-x.txt").touch()
+    (tmp_path / "lessons/8-x").rmdir()
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/main.py").write_text("x = 8\n")
+
+    assert diffs.lessons(tmp_path)[8] == {MAIN: "x = 8\n"}
