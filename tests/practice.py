@@ -1,0 +1,187 @@
+"""The practice cluster for tests: a session-wide fixture and what a test does with a cluster."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+PRACTICE = Path(__file__).resolve().parents[1] / "cluster" / "practice"
+FINISHED = {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "NODE_FAIL",
+    "PREEMPTED",
+    "DEADLINE",
+    "BOOT_FAIL",
+}
+SITE = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def clean_environment() -> dict[str, str]:
+    """Without what a site or an earlier eval left: tests bring their own Slurm."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(SITE)}
+
+
+class PracticeCluster:
+    """One practice cluster in its own state folder; `prefix` runs everything as somebody else."""
+
+    def __init__(
+        self,
+        state: Path,
+        program: Path = PRACTICE,
+        prefix: Sequence[str] = (),
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        self.state = state
+        self.program = program
+        self.prefix = list(prefix)
+        self.env = {**clean_environment(), **(extra or {})}
+
+    def practice(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run cluster/practice; the caller judges the exit code."""
+        return subprocess.run(
+            [*self.prefix, sys.executable, str(self.program), *words, f"--state={self.state}"],
+            env=self.env,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+        )
+
+    def up(self) -> str:
+        """Start the cluster, or what is missing of it, and learn the environment it needs."""
+        done = self.practice("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = self.practice("env").stdout
+        shell = ["bash", "-c", f"{lines}\nenv -0"]
+        shown = subprocess.run(shell, env=self.env, text=True, capture_output=True, check=True)
+        self.env = dict(pair.split("=", 1) for pair in shown.stdout.split("\0") if "=" in pair)
+        return done.stdout
+
+    def down(self) -> None:
+        done = self.practice("down")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(self, cmd: Sequence[str], cwd: Path | None = None, timeout: float = 120) -> str:
+        """Standard output of a command that must succeed; Slurm's plain commands work."""
+        done = subprocess.run(
+            [*self.prefix, *cmd],
+            env=self.env,
+            cwd=cwd,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, f"{' '.join(cmd)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def submit(self, script: str | Path, *args: str, cwd: Path) -> str:
+        """Submit a script, given as a file or as its text; the answer is the job id."""
+        if isinstance(script, str):
+            text, script = script, cwd / f"job-{time.monotonic_ns()}.sh"
+            script.write_text(text)
+        shown = self.run(["sbatch", "--parsable", *args, str(script)], cwd=cwd)
+        return shown.strip().partition(";")[0]
+
+    def show(self, job_id: str) -> dict[str, str]:
+        """The fields of `scontrol show job`."""
+        words = self.run(["scontrol", "--oneliner", "show", "job", job_id]).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def state_of(self, job_id: str) -> str:
+        return self.show(job_id)["JobState"]
+
+    def wait(self, job_id: str, timeout: float = 120) -> str:
+        """Wait for the job's end; the answer is its state. A requeued job starts again at once."""
+        found = [""]
+
+        def is_finished() -> bool:
+            job = self.show(job_id)
+            found[0] = job["JobState"]
+            if found[0] == "PENDING" and job.get("Reason") == "BeginTime":
+                self.start_now(job_id)
+            return found[0] in FINISHED
+
+        wait_until(is_finished, timeout, f"job {job_id} finished")
+        return found[0]
+
+    def wait_for_state(self, job_id: str, state: str, timeout: float = 60) -> None:
+        wait_until(
+            lambda: self.state_of(job_id) == state, timeout, f"job {job_id} in state {state}"
+        )
+
+    def start_now(self, job_id: str) -> None:
+        """Slurm holds a requeued job for two minutes; that is too long for a test."""
+        command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now"]
+        # it may have started meanwhile, which is just as well
+        subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+
+    def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
+        """The accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}."""
+        names = ["JobID", *fields.split(",")]
+        shown = self.run(["sacct", "-nP", "-j", job_id, "-o", ",".join(names)])
+        rows = [line.split("|") for line in shown.splitlines()]
+        return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+
+    def processes(self) -> dict[int, str]:
+        """Process id -> daemon, for everything alive that carries this cluster's mark."""
+        found = {}
+        root = (self.env.get("SLURM_CONF") or str(self.state)).removesuffix("/etc/slurm.conf")
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                entries = (folder / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if f"PRACTICE_CLUSTER={root}".encode() in entries:
+                named = [e[16:].decode() for e in entries if e.startswith(b"PRACTICE_DAEMON=")]
+                found[int(folder.name)] = named[0] if named else "job"
+        return found
+
+    def heal(self) -> None:
+        """Whatever a test broke: no jobs, every daemon, both nodes."""
+        self.up()
+        self.run(["scancel", "--partition=work"])
+        self.run(["scancel", "--partition=urgent"])
+        wait_until(lambda: not self.run(["squeue", "--noheader"]), 60, "an empty queue")
+        self.run(["scontrol", "update", "partitionname=work", "GraceTime=30"])
+        for node in ["node1", "node2"]:
+            if self.run(["sinfo", "-hN", "-n", node, "-o", "%T"]).split()[0] != "idle":
+                self.run(["scontrol", "update", f"nodename={node}", "state=resume"])
+
+
+def require_packages() -> None:
+    """Install them where that can be done; skip, with the reason, where it cannot."""
+    env = clean_environment()
+    command = [sys.executable, str(PRACTICE), "install"]
+    done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=900)
+    if done.returncode != 0:
+        pytest.skip(f"no practice cluster: {done.stderr.strip().splitlines()[-1]}")
+
+
+@pytest.fixture(scope="session")
+def practice_cluster() -> Iterator[PracticeCluster]:
+    require_packages()
+    # not in pytest's own folder, whose path may be too long or closed to others
+    folder = Path(tempfile.mkdtemp(prefix="practice-test-"))
+    cluster = PracticeCluster(folder / "state")
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,451 @@
+"""cluster/practice against the real Slurm it starts: make test, or pytest -m slurm."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from practice import PRACTICE, PracticeCluster, wait_until
+
+pytestmark = pytest.mark.slurm
+
+DAEMONS = ["mariadbd", "munged", "node1", "node2", "slurmctld", "slurmdbd"]
+
+TRAIN = """
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+
+class Net(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+
+    def training_step(self, batch, _):
+        x, y = batch
+        loss = torch.nn.functional.mse_loss(self.layer(x), y)
+        self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Report(Callback):
+    def on_train_epoch_end(self, trainer, module):
+        loss, weight = trainer.callback_metrics["loss"].item(), module.layer.weight.sum().item()
+        host = trainer.strategy.cluster_environment.main_address
+        print(f"REPORT {trainer.global_rank} {trainer.world_size} {host} {loss!r} {weight!r}")
+
+
+L.seed_everything(1)
+x = torch.randn(64, 4)
+data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+trainer = L.Trainer(
+    accelerator="cpu",
+    devices=2,
+    num_nodes=2,
+    strategy="ddp",
+    max_epochs=2,
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+    callbacks=[Report()],
+)
+trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=8))
+"""
+
+
+@pytest.fixture
+def cluster(practice_cluster: PracticeCluster) -> Iterator[PracticeCluster]:
+    yield practice_cluster
+    practice_cluster.heal()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="practice-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def another(practice_cluster: PracticeCluster, short_folder: Path) -> Iterator[PracticeCluster]:
+    cluster = PracticeCluster(short_folder / "another state")
+    yield cluster
+    cluster.down()
+
+
+def batch(*commands: str) -> str:
+    return "\n".join(["#!/bin/bash", "set -euo pipefail", *commands, ""])
+
+
+def kill(cluster: PracticeCluster, *daemons: str) -> None:
+    """As a crash does: with the slurmstepd and the tasks that these daemons look after."""
+    for pid, name in cluster.processes().items():
+        if name in daemons:
+            os.kill(pid, signal.SIGKILL)
+
+
+def listening_addresses(pids: list[int]) -> set[str]:
+    """In the kernel's spelling: 7F is the last byte of a loopback address."""
+    inodes = set()
+    for pid in pids:
+        for fd in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes.add(os.readlink(fd))
+            except OSError:
+                continue
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
+
+
+def test_every_check_passes(cluster: PracticeCluster) -> None:
+    done = cluster.practice("check")
+
+    assert done.returncode == 0, done.stdout
+    assert "10 of 10 checks passed" in done.stdout
+    assert "FAIL" not in done.stdout
+
+
+def test_down_leaves_no_process_and_up_again_keeps_the_history(cluster: PracticeCluster) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        job = cluster.submit(batch("true"), cwd=Path(folder))
+        cluster.wait(job)
+        cluster.submit(batch("sleep 300"), cwd=Path(folder))
+
+        cluster.down()
+        after_down = cluster.processes()
+        cluster.up()
+
+    assert after_down == {}
+    assert cluster.sacct(job, "State")[job]["State"] == "COMPLETED"
+    assert cluster.practice("check").returncode == 0
+
+
+def test_down_twice_is_no_error(another: PracticeCluster) -> None:
+    another.up()
+
+    another.down()
+    second = another.practice("down")
+
+    assert second.returncode == 0
+    assert "0 processes ended" in second.stdout
+
+
+def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
+    before = cluster.processes()
+
+    shown = cluster.up()
+
+    assert "already up" in shown
+    assert cluster.processes() == before
+    assert sorted(set(before.values())) == DAEMONS
+
+
+def test_up_mends_a_cluster_whose_daemons_were_all_killed(cluster: PracticeCluster) -> None:
+    kill(cluster, *DAEMONS)
+    wait_until(lambda: not cluster.processes(), 10, "no process left")
+
+    cluster.up()
+
+    assert cluster.practice("check").returncode == 0
+
+
+def test_down_after_a_crash_ends_the_jobs_that_were_left_behind(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    job = cluster.submit(batch("srun sleep 300"), "--nodes=2", cwd=tmp_path)
+    cluster.wait_for_state(job, "RUNNING")
+    wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
+    kill(cluster, "slurmctld", "node1", "node2")
+
+    cluster.down()
+
+    assert cluster.processes() == {}
+
+
+def test_status_names_the_daemon_that_is_missing(cluster: PracticeCluster) -> None:
+    healthy = cluster.practice("status")
+    kill(cluster, "node2")
+
+    broken = cluster.practice("status")
+
+    assert healthy.returncode == 0
+    assert broken.returncode == 1
+    assert "slurmd node2  not running" in broken.stdout
+    assert "next: cluster/practice up" in broken.stdout
+
+
+def test_a_process_that_only_looks_like_ours_survives_down(
+    another: PracticeCluster, short_folder: Path
+) -> None:
+    another.up()
+    env = {**os.environ, "PRACTICE_CLUSTER": str(short_folder / "yet another")}
+    stranger = subprocess.Popen(["sleep", "60"], env=env)
+
+    another.down()
+
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="all the other tests already run as this user")
+def test_an_ordinary_user_has_a_cluster_beside_the_one_of_root(
+    cluster: PracticeCluster, short_folder: Path
+) -> None:
+    program = shutil.copytree(PRACTICE.parent, short_folder / "cluster") / "practice"
+    home = short_folder / "home"
+    home.mkdir()
+    short_folder.chmod(0o755)
+    shutil.chown(home, "nobody", "nogroup")
+    prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    user = PracticeCluster(home / "state", program, prefix, {"HOME": str(home)})
+
+    try:
+        user.up()
+        checked = user.practice("check")
+        owners = {Path(f"/proc/{pid}").stat().st_uid for pid in user.processes()}
+    finally:
+        user.down()
+
+    assert "10 of 10 checks passed" in checked.stdout, checked.stdout
+    assert owners == {home.stat().st_uid}
+    assert user.processes() == {}
+    assert sorted(set(cluster.processes().values())) == DAEMONS
+
+
+def test_every_socket_is_on_loopback_even_while_a_job_runs(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    job = cluster.submit(batch("srun sleep 60"), "--nodes=2", cwd=tmp_path)
+    cluster.wait_for_state(job, "RUNNING")
+    wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
+
+    addresses = listening_addresses(list(cluster.processes()))
+
+    assert len(addresses) >= 4
+    assert all(address.partition(":")[0].endswith("7F") for address in addresses)
+
+
+def test_no_secret_is_readable_by_others(cluster: PracticeCluster) -> None:
+    modes = {
+        name: (cluster.state / name).stat().st_mode & 0o777
+        for name in [".", "munge", "munge/key", "etc", "etc/slurmdbd.conf", "mariadb", "log"]
+    }
+    texts = [path.read_text() for path in (cluster.state / "etc").iterdir()]
+
+    assert modes["munge/key"] == modes["etc/slurmdbd.conf"] == 0o600
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
+    assert not any("StoragePass=" in line for text in texts for line in text.split("Accounting"))
+
+
+def test_each_cluster_has_its_own_munge_key(
+    cluster: PracticeCluster, another: PracticeCluster
+) -> None:
+    another.up()
+
+    keys = [(c.state / "munge" / "key").read_bytes() for c in (cluster, another)]
+
+    assert keys[0] != keys[1]
+    assert len(keys[0]) == len(keys[1]) == 128
+
+
+def test_four_lightning_processes_on_two_nodes_agree_on_every_loss(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    shape = ["--nodes=2", "--ntasks-per-node=2", "--mem=4G", "--time=5", "--output=out"]
+
+    job = cluster.submit(batch(f"srun {sys.executable} train.py"), *shape, cwd=tmp_path)
+    state = cluster.wait(job, 280)
+
+    shown = (tmp_path / "out").read_text()
+    reports = [line.split()[1:] for line in shown.splitlines() if line.startswith("REPORT")]
+    assert state == "COMPLETED", shown
+    assert sorted(int(rank) for rank, *_ in reports) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert {tuple(rest[:2]) for _, *rest in reports} == {("4", "127.0.0.1")}
+    # two epochs, hence two pairs of loss and weight, the same on all ranks
+    assert len({tuple(rest[2:]) for _, *rest in reports}) == 2
+
+
+def test_a_job_over_its_memory_is_killed_with_a_message(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    eat = "x = b'a' * 400_000_000; import time; time.sleep(60)"
+    script = batch(f'{sys.executable} -c "{eat}"')
+
+    job = cluster.submit(script, "--mem=100M", "--output=out", cwd=tmp_path)
+    state = cluster.wait(job, 60)
+
+    assert state in ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
+    assert "memory limit" in (tmp_path / "out").read_text()
+
+
+def test_a_requeued_job_starts_again(cluster: PracticeCluster, tmp_path: Path) -> None:
+    script = batch('echo "start $SLURM_RESTART_COUNT"', '[ "$SLURM_RESTART_COUNT" ] || sleep 300')
+    script = script.replace("set -euo", "set -eo")
+    job = cluster.submit(script, "--open-mode=append", "--output=out", cwd=tmp_path)
+    wait_until(lambda: (tmp_path / "out").exists(), 30, "the job has begun")
+
+    cluster.run(["scontrol", "requeue", job])
+    state = cluster.wait(job, 90)
+
+    assert state == "COMPLETED"
+    assert cluster.show(job)["Restarts"] == "1"
+    assert (tmp_path / "out").read_text().count("start") == 2
+
+
+def test_an_urgent_job_preempts_and_the_other_starts_again(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    whole = ["--nodes=2", "--exclusive"]
+    script = batch('[ "$(scontrol show job $SLURM_JOB_ID | grep Restarts=1)" ] || sleep 300')
+    cluster.run(["scontrol", "update", "partitionname=work", "GraceTime=0"])
+    victim = cluster.submit(script, *whole, cwd=tmp_path)
+    cluster.wait_for_state(victim, "RUNNING")
+
+    urgent = cluster.submit(batch("true"), *whole, "--partition=urgent", cwd=tmp_path)
+    urgent_state = cluster.wait(urgent, 90)
+    victim_state = cluster.wait(victim, 90)
+
+    assert (urgent_state, victim_state) == ("COMPLETED", "COMPLETED")
+    assert cluster.show(victim)["Restarts"] == "1"
+
+
+def test_a_job_outlives_the_loss_and_return_of_its_node(
+    cluster: PracticeCluster, tmp_path: Path
+) -> None:
+    script = batch('[ "$(scontrol show job $SLURM_JOB_ID | grep Restarts=1)" ] || sleep 300')
+    job = cluster.submit(script, "--nodelist=node2", cwd=tmp_path)
+    cluster.wait_for_state(job, "RUNNING")
+
+    kill(cluster, "node2")
+    wait_until(lambda: cluster.show(job)["Restarts"] == "1", 120, "node2 is lost")
+    lost = cluster.run(["sinfo", "-hN", "-n", "node2", "-o", "%T"]).split()[0]
+    cluster.up()
+    state = cluster.wait(job, 120)
+
+    assert lost.startswith("down")
+    assert state == "COMPLETED"
+    assert cluster.show(job)["NodeList"] == "node2"
+
+
+def test_sacct_shows_the_columns_of_the_course(cluster: PracticeCluster, tmp_path: Path) -> None:
+    burn = "import time; t = time.time()\nwhile time.time() < t + 2: pass"
+    (tmp_path / "burn.py").write_text(burn)
+    fields = "Elapsed,TotalCPU,State,MaxRSS,ReqMem,NodeList"
+    script = batch(f"srun {sys.executable} burn.py")
+
+    job = cluster.submit(script, "--nodes=2", "--mem=200M", cwd=tmp_path)
+    cluster.wait(job)
+    wait_until(
+        lambda: cluster.sacct(job, "State").get(f"{job}.0", {}).get("State") == "COMPLETED",
+        30,
+        "the accounting knows the step",
+    )
+
+    rows = cluster.sacct(job, fields)
+    assert rows[job]["State"] == "COMPLETED"
+    assert rows[job]["Elapsed"] >= "00:00:02"
+    assert rows[job]["TotalCPU"] > "00:00.000"
+    assert rows[job]["ReqMem"].startswith(("200M", "400M"))
+    assert rows[job]["NodeList"] == "node[1-2]"
+    assert rows[f"{job}.0"]["MaxRSS"].endswith("K")
+
+
+def test_fake_gpus_are_handed_out(cluster: PracticeCluster) -> None:
+    both = cluster.run(["srun", "--gres=gpu:2", "printenv", "CUDA_VISIBLE_DEVICES"])
+    one = cluster.run(["srun", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES"])
+
+    assert both.strip() == "0,1"
+    assert one.strip() == "0"
+
+
+def test_impossible_requests_are_refused_before_they_wait(cluster: PracticeCluster) -> None:
+    for request in ["--nodes=3", "--partition=nope", "--gres=gpu:3", "--mem=9999G"]:
+        command = ["sbatch", "--test-only", request, "--wrap=true"]
+        done = subprocess.run(command, env=cluster.env, capture_output=True, text=True)
+
+        assert done.returncode == 1, request
+
+
+def test_a_port_that_somebody_took_is_replaced(another: PracticeCluster) -> None:
+    another.up()
+    port = int(another.run(["scontrol", "show", "config"]).split("SlurmctldPort")[1].split()[1])
+    another.down()
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        another.up()
+
+    assert another.practice("check").returncode == 0
+
+
+def test_a_daemon_that_cannot_start_shows_its_log_and_leaves_nothing(
+    another: PracticeCluster,
+) -> None:
+    another.up()
+    another.down()
+    (another.state / "mariadb" / "ibdata1").write_bytes(b"garbage")
+
+    done = another.practice("up")
+
+    assert done.returncode == 1
+    assert "mariadbd ended at once; the last lines of" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert another.processes() == {}
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(short_folder: Path) -> None:
+    (short_folder / "thesis.tex").touch()
+    short_folder.chmod(0o755)
+
+    done = PracticeCluster(short_folder).practice("up")
+
+    assert done.returncode == 1
+    assert "choose an empty folder with --state" in done.stderr
+    assert short_folder.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in short_folder.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(short_folder: Path) -> None:
+    (short_folder / "file").touch()
+
+    done = PracticeCluster(short_folder / "file" / "state").practice("up")
+
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "choose another folder with --state" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["install", "up"])
+def test_another_slurm_is_left_alone(short_folder: Path, command: str) -> None:
+    site = short_folder / "slurm.conf"
+    site.write_text("ClusterName=site\n")
+    stranger = PracticeCluster(short_folder / "state", extra={"SLURM_CONF": str(site)})
+
+    done = stranger.practice(command)
+
+    assert done.returncode == 1
+    assert f"{site} configures another Slurm" in done.stderr
+    assert not stranger.state.exists()
+
+
+@pytest.mark.parametrize("command", ["check", "env"])
+def test_a_cluster_that_is_not_up_says_how_to_start_it(short_folder: Path, command: str) -> None:
+    done = PracticeCluster(short_folder / "state").practice(command)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "start it with cluster/practice up" in done.stderr
