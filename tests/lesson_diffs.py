@@ -132,7 +132,9 @@ def over_budget(number, old, new):
         limit = next((limit for pattern, limit in limits if fnmatch(name, pattern)), 0)
         if name.endswith("__init__.py") or limit is None:
             continue
-        if size > limit:
+        if limit == 0:
+            found.append(f"lesson {number} brings {name}, which is none of its new files")
+        elif size > limit:
             found.append(f"lesson {number} brings {name} with {size} lines, {limit} at most")
     return found
 

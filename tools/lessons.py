@@ -16,9 +16,8 @@ PROGRAM = ("run.py", "run.sh", "src")
 SHARED = "README.md LICENSE .gitignore requirements.txt requirements-bolts.txt docs .img data"
 SHARED_PATHS = (*SHARED.split(), "cluster", "check.py", "site.example.sh")
 CONFLICT = re.compile("^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
-# Author and committer of every generated commit. A learner's commit, amend, rebase or cherry-pick
-# has another committer, so a tip with this one is ours, and so is all that lies below it. It needs
-# no record beside the commit: it holds in fresh and shallow clones, and however far main moved on.
+# Author and committer of every generated commit. A learner's commit, amend or rebase has another
+# committer: a tip with this one is ours, in any kind of clone and however far main has moved on.
 STAMP = "HPC Starter <lessons@hpc-starter.invalid> 1735689600"
 
 
@@ -49,8 +48,8 @@ def enter_clone() -> None:
 
 def tree(treeish: str) -> dict[str, str]:
     """Name -> its line of `git ls-tree`."""
-    lines = git("ls-tree", "-z", treeish).stdout.split("\0")
-    return {line.partition("\t")[2]: line for line in lines if line}
+    lines = git("ls-tree", "-z", treeish).stdout.split("\0")[:-1]
+    return {line.partition("\t")[2]: line for line in lines}
 
 
 def find_lessons(entries: list[str], has_program: bool) -> dict[int, str]:
@@ -124,7 +123,7 @@ def reason_to_keep(name: str, new: str, refs: dict[str, str], places: dict[str, 
         return f"it has {yours} commit{'s' * (yours > 1)} of yours{also}. {version}"
     if not log[1].startswith(f"{STAMP}\t{STAMP}\tLesson {name[0]}: "):
         return f"it stands on another lesson. {version}"
-    if tip != new and head in places:
+    if head in places and refs.get(head) != new:
         # --keep takes uncommitted edits along, or refuses and changes nothing
         take = f"New version: git -C '{places[head]}' reset --keep pristine/{name}"
         return f"checked out. {take}" if places[head] else f"amid a rebase or bisect. {version}"
@@ -153,7 +152,7 @@ def branches(wanted: str | None) -> None:
     # one transaction: it fails as a whole if any ref is not what it was a moment ago
     lines = [f"update {k} {new} {refs.get(k, '0' * len(new))}\n" for k, new in changed.items()]
     git("update-ref", "-m", f"lessons from {source}", "--stdin", stdin="".join(lines))
-    for ref in filter(lambda ref: ref.startswith("refs/heads/"), changed):
+    for ref in (ref for ref in changed if ref.startswith("refs/heads/")):
         print("moved" if ref in refs else "made", ref[11:])
     if LESSONS.is_dir() and (edits := uncommitted("lessons", *PROGRAM, *SHARED_PATHS)):
         print(f"not in the branches until committed: {', '.join(edits)}")
@@ -170,7 +169,8 @@ def show_diff(homes: dict[int, Path], number: int) -> None:
                     shutil.copytree(code, copy, ignore=shutil.ignore_patterns("__pycache__"))
                 elif code.exists():
                     shutil.copy(code, copy)
-        subprocess.run(("git", "diff", "--no-index", "--no-prefix", "a", "b"), cwd=folder)
+        done = subprocess.run(("git", "diff", "--no-index", "--no-prefix", "a", "b"), cwd=folder)
+    raise SystemExit(done.returncode > 1)
 
 
 def read(path: Path) -> str | None:
