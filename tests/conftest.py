@@ -2,7 +2,20 @@
 
 import os
 
+import pytest
 from course import clone, course, module_clone, sample_data  # noqa: F401
+from practice import practice_cluster  # noqa: F401
 
-# four DDP processes, their workers and the tests share the cores of one machine
+# the processes of a job and the tests themselves share the cores of one machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))

@@ -1,0 +1,83 @@
+"""The lessons as jobs on the practice cluster: make test."""
+
+import shutil
+import sys
+
+import pytest
+from course import epochs, final_accuracy
+from practice import PracticeCluster
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+BY_SBATCH = ["1-simple-model-training", "2-lightning-module", "3-improved-data-loading"]
+
+
+@pytest.fixture(scope="module")
+def cluster(practice_cluster, module_clone):
+    """The practice cluster for jobs whose environment is the one of these tests."""
+    practice_cluster.heal()
+    ours = PracticeCluster(practice_cluster.state)
+    ours.env = {**practice_cluster.env, "VENV": sys.prefix, "HOME": module_clone.env["HOME"]}
+    return ours
+
+
+@pytest.mark.parametrize("branch", BY_SBATCH)
+def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
+    module_clone.git("switch", "--quiet", branch)
+
+    job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
+    state = cluster.wait(job, timeout=180)
+
+    log = (module_clone.folder / f"slurm.{job}.out").read_text()
+    assert state == "COMPLETED", log
+    assert len(epochs(log)) == 10
+    assert final_accuracy(log) > 0.9
+    if branch != BY_SBATCH[0]:
+        folder = module_clone.folder / f"lightning_logs/version_{job}"
+        assert list(folder.glob("checkpoints/*.ckpt"))
+        assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_the_accounting_shows_what_a_lesson_took(cluster, module_clone):
+    module_clone.git("switch", "--quiet", BY_SBATCH[2])
+    job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
+    cluster.wait(job, timeout=180)
+
+    rows = cluster.sacct(job, "JobName,State,Elapsed,TotalCPU,MaxRSS,ReqMem,ReqCPUS,NodeList")
+
+    assert rows[job]["JobName"] == "mnist"
+    assert rows[job]["ReqCPUS"] == "3"
+    assert rows[job]["ReqMem"] == "4G"
+    assert rows[job]["NodeList"] in ("node1", "node2")
+    # the step that srun started is where the training took its memory
+    assert rows[f"{job}.0"]["MaxRSS"].endswith("K")
+    assert int(rows[f"{job}.0"]["MaxRSS"][:-1]) > 200_000
+
+
+@pytest.mark.parametrize("branch", BY_SBATCH)
+def test_a_job_without_its_environment_fails_in_one_sentence(cluster, module_clone, branch):
+    module_clone.git("switch", "--quiet", branch)
+    export = "--export=ALL,VENV=/nowhere"
+
+    job = cluster.submit(module_clone.folder / "run.sh", export, cwd=module_clone.folder)
+    state = cluster.wait(job)
+
+    log = (module_clone.folder / f"slurm.{job}.out").read_text()
+    assert state == "FAILED"
+    assert log.startswith("No Python environment at /nowhere (seen from ")
+    assert log.count("\n") == 1
+
+
+def test_a_job_with_damaged_data_fails_in_one_sentence(cluster, module_clone, tmp_path):
+    module_clone.git("switch", "--quiet", BY_SBATCH[1])
+    shutil.copytree(module_clone.folder / "data/MNIST", tmp_path / "MNIST")
+    (tmp_path / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(b"")
+    export = f"--export=ALL,DATA_DIR={tmp_path}"
+
+    job = cluster.submit(module_clone.folder / "run.sh", export, cwd=module_clone.folder)
+    state = cluster.wait(job)
+
+    log = (module_clone.folder / f"slurm.{job}.out").read_text()
+    assert state == "FAILED"
+    assert "t10k-images-idx3-ubyte is empty; run " in log
+    assert "Traceback" not in log
