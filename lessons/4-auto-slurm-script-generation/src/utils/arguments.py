@@ -11,6 +11,9 @@ from test_tube import HyperOptArgumentParser
 class Parser(HyperOptArgumentParser):
     """Refuses what it does not know, in one sentence."""
 
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
     def parse_args(self, args=None, namespace=None):
         # test-tube lets a stray word pass that equals some argument's value, such as False
         _, unknown = self.parse_known_args(args, namespace)

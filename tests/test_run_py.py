@@ -1,0 +1,383 @@
+"""run.py of lessons 4 and later: its script, its refusals, hostile arguments: make test-fast."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from course import ROOT
+
+BRANCHES = [path.name for path in sorted((ROOT / "lessons").glob("[4-8]-*/"))]
+GOLDEN = ROOT / "tests/golden"
+NEWEST = BRANCHES[-1]
+
+# records the script and its arguments, then answers as sbatch --parsable does
+SBATCH = """#!/bin/bash
+cat "${@: -1}" > "$RECORD/script.$$"
+printf '%s\\0' "$@" > "$RECORD/sbatch.$$"
+echo $$
+"""
+# records the arguments of the training, as the shell of the job has read them
+SRUN = """#!/bin/bash
+printf '%s\\0' "$@" > "$RECORD/srun"
+"""
+HOSTILE = [
+    "; touch PWNED",
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "| touch PWNED",
+    "& touch PWNED &",
+    "> PWNED",
+    "a\ntouch PWNED",
+    "a\rtouch PWNED",
+    "a\ttab",
+    "'",
+    '"',
+    "\\",
+    "'; touch PWNED; '",
+    '"; touch PWNED; "',
+    "*",
+    "?",
+    "~",
+    "-rf",
+    "--help",
+    "",
+    " ",
+    "\u00fcml\u00e4ut",
+    "\u202eright to left",
+    "\ud800",
+    "x" * 300,
+    "x" * 10_000,
+    "%j",
+    "#SBATCH --time=99",
+    "a\n#SBATCH --time=99",
+    "{{version}}",
+    "${HOME}",
+    "..",
+    "../..",
+    "a b",
+    "a=b,c:d",
+    "!!",
+    "@@host",
+]
+
+
+# calls main of run.py many times in one process, since the imports take seconds; a job that was
+# submitted is run by bash, with the srun that only records
+DRIVER = """
+import contextlib, io, json, os, subprocess, sys
+import run
+record, home = os.environ["RECORD"], os.getcwd()
+for arguments in json.load(sys.stdin):
+    for file in os.listdir(record):
+        os.unlink(os.path.join(record, file))
+    os.chdir(home)
+    sys.argv = ["run.py", *arguments]
+    result = {"code": 0, "crash": None, "job": None}
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            run.main()
+        except SystemExit as error:
+            result["code"] = error.code
+        except OSError as error:  # run.py ends with a sentence
+            result["code"] = str(error)
+        except BaseException as error:
+            result["crash"] = repr(error)
+    result["stderr"] = errors.getvalue()
+    for script in [file for file in os.listdir(record) if file.startswith("script")]:
+        subprocess.run(["bash", os.path.join(record, script)], stderr=subprocess.DEVNULL,
+                       env={**os.environ, "SLURM_CPUS_PER_TASK": "1"}, check=True)
+        with open(os.path.join(record, "srun"), "rb") as file:
+            result["job"] = [os.fsdecode(word) for word in file.read().split(b"\\0")]
+    print("RESULT", json.dumps(result))
+"""
+
+
+def tool(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def desk(module_clone, tmp_path):
+    """A clone on the newest launching lesson, with an sbatch and an srun that only record."""
+    module_clone.git("switch", "--quiet", NEWEST)
+    module_clone.git("clean", "--quiet", "-d", "--force", "-x", "logs")
+    tool(tmp_path / "bin", "sbatch", SBATCH)
+    tool(tmp_path / "bin", "srun", SRUN)
+    (tmp_path / "record").mkdir()
+    return Desk(module_clone, tmp_path)
+
+
+class Desk:
+    """Where run.py is called, and what it handed to sbatch."""
+
+    def __init__(self, clone, folder):
+        self.folder, self.bin, self.record = clone.folder, folder / "bin", folder / "record"
+        path = f"{self.bin}:{os.environ['PATH']}"
+        self.env = {**clone.env, "PATH": path, "RECORD": str(self.record)}
+        self.logs = self.folder / "logs"
+
+    def command(self, *args):
+        return [sys.executable, "run.py", *args]
+
+    def launch(self, *args, **env):
+        return subprocess.run(
+            self.command(*args),
+            cwd=self.folder,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def drive(self, calls):
+        """Call run.py with each list of arguments; return exit code, stderr and the job's words."""
+        command = [sys.executable, "-c", DRIVER]
+        pipes = {"input": json.dumps(calls), "capture_output": True, "text": True}
+        done = subprocess.run(command, cwd=self.folder, env=self.env, check=False, **pipes)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        return [json.loads(line[7:]) for line in lines if line.startswith("RESULT ")]
+
+    def scripts(self):
+        return sorted(path.read_text() for path in self.record.glob("script.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_the_script_of_a_lesson_is_the_golden_one(module_clone, branch):
+    module_clone.git("switch", "--quiet", branch)
+    golden = GOLDEN / f"{branch}.sh"
+
+    done = module_clone.run(sys.executable, "run.py", "--dry-run")
+
+    if os.environ.get("ACCEPT"):
+        golden.write_text(done.stdout)
+    assert done.stdout == golden.read_text(), "accept it: ACCEPT=1 make test-fast"
+    assert not (module_clone.folder / "logs").exists()
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_bash_and_shellcheck_accept_the_script(branch):
+    script = str(GOLDEN / f"{branch}.sh")
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+
+    for command in (["bash", "-n", script], [shellcheck, "--exclude=SC1091", script]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_script_ends_with_srun_so_that_its_exit_code_counts():
+    text = (GOLDEN / f"{BRANCHES[0]}.sh").read_text()
+
+    command = text.replace("\\\n", "").strip().splitlines()[-1]
+
+    assert command.startswith("srun python run.py --local ")
+
+
+def test_a_launch_prints_the_job_and_its_logs(desk):
+    done = desk.launch("--experiment_name=first")
+
+    [script] = desk.scripts()
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.split()[1]
+    assert done.stdout == f"job {job} -> logs/first (version_0)\n"
+    kept = desk.logs / "first/slurm_scripts/version_0.sh"
+    assert kept.read_text() == script
+    names = {path.name for path in (desk.logs / "first").iterdir()}
+    assert names == {"slurm_err_logs", "slurm_out_logs", "slurm_scripts", "version_0"}
+
+
+def test_the_arguments_make_the_resources_of_the_job(desk):
+    done = desk.launch("--num_workers=5", "--time_min=90", "--mem_gb=7", "--email=me@example.org")
+
+    [script] = desk.scripts()
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "#SBATCH --cpus-per-task=6",
+        "#SBATCH --time=01:30:00",
+        "#SBATCH --mem=7168M",
+        "#SBATCH --mail-type=END,FAIL",
+        "#SBATCH --mail-user=me@example.org",
+    ):
+        assert line in script.splitlines()
+
+
+def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(desk):
+    done = desk.launch("--nb_trials=3", "--experiment_name=grid")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("-> logs/grid (version_") == 3
+    rates = set()
+    for script in desk.scripts():
+        words = script.split()
+        [rate] = [word for word in words if word.startswith("--learning_rate=")]
+        rates.add(rate)
+    assert len(rates) == 3
+    assert {p.name for p in (desk.logs / "grid").glob("version_*")} == {
+        "version_0",
+        "version_1",
+        "version_2",
+    }
+
+
+def test_a_file_of_the_user_among_the_logs_disturbs_nothing(desk):
+    note = desk.logs / "mnist/slurm_out_logs/my_trial_notes.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("keep me")
+
+    done = desk.launch()
+
+    assert done.returncode == 0, done.stderr
+    assert note.read_text() == "keep me"
+
+
+@pytest.mark.slow
+def test_ten_launches_in_one_second_are_ten_jobs(desk):
+    running = [
+        subprocess.Popen(desk.command("--experiment_name=ten"), cwd=desk.folder, env=desk.env)
+        for _ in range(10)
+    ]
+
+    codes = [process.wait() for process in running]
+
+    assert codes == [0] * 10
+    assert len(desk.scripts()) == 10
+    assert len(set(desk.scripts())) == 10
+    expected = {f"version_{number}" for number in range(10)}
+    assert {path.name for path in (desk.logs / "ten").glob("version_*")} == expected
+    scripts = {path.stem for path in (desk.logs / "ten/slurm_scripts").iterdir()}
+    assert scripts == expected
+
+
+BAD = {
+    "--foo=1": "unknown arguments: --foo=1; known are -h --experiment_name",
+    "stray": "unknown arguments: stray; known are",
+    "mnist": "unknown arguments: mnist; known are",
+    "--batch=32": "unknown arguments: --batch=32",
+    "--batch_size=0": "'0' is not a whole number of at least 1",
+    "--batch_size=1.5": "'1.5' is not a whole number of at least 1",
+    "--batch_size=many": "'many' is not a whole number",
+    "--max_epochs=-1": "'-1' is not a whole number of at least 1",
+    "--num_workers=-1": "'-1' is not a whole number from 0 to 256",
+    "--learning_rate=nan": "'nan' is not a number from 1e-12 to 1000.0",
+    "--learning_rate=inf": "'inf' is not a number",
+    "--learning_rate=0": "'0' is not a number",
+    "--learning_rate=fast": "'fast' is not a number",
+    "--seed=-5": "'-5' is not a whole number from 0 to 4294967295",
+    "--seed=4294967296": "is not a whole number from 0 to 4294967295",
+    "--nb_trials=9": "'9' is not a whole number from 1 to 5",
+    "--experiment_name=a/b": "'a/b' is not a letter or digit and up to 63 letters, digits or ._-",
+    "--experiment_name=a b": "'a b' is not",
+    "--experiment_name=it's": "is not",
+    "--experiment_name=a\nb": r"'a\nb' is not",
+    "--experiment_name=$(touch PWNED)": "'$(touch PWNED)' is not",
+    "--experiment_name=" + "x" * 300: "is not a letter or digit and up to 63",
+    "--email=me": "'me' is not an e-mail address",
+    "--local=3": "ignored explicit argument '3'",
+    "--test_tube_from_cluster_hopt": "unknown arguments: --test_tube_from_cluster_hopt",
+}
+
+
+@pytest.mark.slow
+def test_what_cannot_be_right_is_refused_in_one_sentence(desk):
+    results = desk.drive([[argument] for argument in BAD])
+
+    for (argument, expected), result in zip(BAD.items(), results, strict=True):
+        assert result["code"] == 2, argument
+        assert expected in result["stderr"]
+        assert result["stderr"].endswith("; see python run.py --help\n")
+        assert result["stderr"].count("\n") == 1
+        assert result["job"] is None
+    assert not desk.logs.exists()
+
+
+def one_sentence(done, *parts):
+    assert done.returncode not in (0, None), done.stdout
+    for part in parts:
+        assert part in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_learning_rate_beside_trials_is_refused(desk):
+    one_sentence(desk.launch("--nb_trials=2", "--learning_rate=1"), "leave out --learning_rate")
+
+
+def test_trials_need_slurm(desk):
+    one_sentence(desk.launch("--nb_trials=2", "--local"), "leave it out to train here")
+
+
+def test_a_launch_from_inside_a_job_is_refused(desk):
+    done = desk.launch(SLURM_JOB_ID="77")
+
+    one_sentence(done, "this shell is in job 77", "--local")
+    assert not desk.scripts()
+
+
+def test_a_log_path_that_cannot_be_written_is_named(desk):
+    (desk.folder / "logs").write_text("a file")
+
+    done = desk.launch()
+    (desk.folder / "logs").unlink()
+
+    one_sentence(done, "logs", "name another --log_path")
+    assert not desk.scripts()
+
+
+def test_a_cluster_without_sbatch_is_told_apart_from_no_cluster(desk):
+    (desk.bin / "sbatch").unlink()
+    path = f"{desk.bin}:{Path(sys.executable).parent}"
+    for name in ("bash", "cat"):
+        (desk.bin / name).symlink_to(f"/bin/{name}")
+
+    done = desk.launch(PATH=path, SLURM_CONF="/etc/slurm/slurm.conf")
+
+    one_sentence(done, "sbatch: command not found", "--local")
+    assert not list(desk.logs.rglob("version_*"))
+
+
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_refusal_of_sbatch_is_passed_on_and_leaves_nothing(desk, code):
+    tool(
+        desk.bin, "sbatch", f"#!/bin/bash\necho 'sbatch: error: no such partition' >&2\nexit {code}"
+    )
+
+    done = desk.launch()
+
+    one_sentence(done, "not submitted: sbatch: error: no such partition; see sinfo")
+    assert not list(desk.logs.rglob("version_*"))
+    assert not list(desk.logs.rglob("*.sh"))
+
+
+def test_sbatch_sees_the_settings_of_the_site(desk):
+    (desk.folder / "site.sh").write_text("export SBATCH_PARTITION=workshop\necho hello\n")
+    tool(
+        desk.bin, "sbatch", '#!/bin/bash\necho "$SBATCH_PARTITION" > "$RECORD/partition"\necho 5\n'
+    )
+
+    done = desk.launch()
+    (desk.folder / "site.sh").unlink()
+
+    assert done.stdout == "job 5 -> logs/mnist (version_0)\n"
+    assert (desk.record / "partition").read_text() == "workshop\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["experiment_name", "log_path", "data_dir", "email"])
+def test_a_hostile_value_arrives_unchanged_or_is_refused(desk, name):
+    results = desk.drive([[f"--{name}={value}"] for value in HOSTILE])
+
+    for value, result in zip(HOSTILE, results, strict=True):
+        got = [word for word in result["job"] or () if word.startswith(f"--{name}=")]
+        assert result["crash"] is None, value
+        if result["code"] == 0:
+            # the address of the e-mail stands in the header alone
+            assert got == ([] if name == "email" else [f"--{name}={value}"])
+        else:
+            assert result["job"] is None
+    assert not [path for path in desk.folder.rglob("*PWNED*") if path.is_file()]
