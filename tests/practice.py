@@ -113,7 +113,7 @@ class PracticeCluster:
         def is_finished() -> bool:
             job = self.show(job_id)
             found[0] = job["JobState"]
-            if found[0] == "PENDING" and job.get("Reason") == "BeginTime":
+            if found[0] == "PENDING" and job["Restarts"] != "0":
                 self.start_now(job_id)
             return found[0] in FINISHED
 
