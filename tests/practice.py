@@ -109,12 +109,15 @@ class PracticeCluster:
     def wait(self, job_id: str, timeout: float = 120) -> str:
         """Wait for the job's end; the answer is its state. A requeued job starts again at once."""
         found = [""]
+        released = {"0"}
 
         def is_finished() -> bool:
             job = self.show(job_id)
             found[0] = job["JobState"]
-            if found[0] == "PENDING" and job["Restarts"] != "0":
-                self.start_now(job_id)
+            # once a restart: every update makes the scheduler wait again
+            held = found[0] == "PENDING" and job["Restarts"] not in released
+            if held and self.start_now(job_id):
+                released.add(job["Restarts"])
             return found[0] in FINISHED
 
         wait_until(is_finished, timeout, f"job {job_id} finished")
@@ -125,11 +128,11 @@ class PracticeCluster:
             lambda: self.state_of(job_id) == state, timeout, f"job {job_id} in state {state}"
         )
 
-    def start_now(self, job_id: str) -> None:
+    def start_now(self, job_id: str) -> bool:
         """Slurm holds a requeued job for two minutes; that is too long for a test."""
         command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now"]
-        # it may have started meanwhile, which is just as well
-        subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+        done = subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+        return done.returncode == 0
 
     def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
         """The accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}."""

@@ -134,7 +134,7 @@ def test_down_leaves_no_process_and_up_again_keeps_the_history(cluster: Practice
         cluster.up()
 
     assert after_down == {}
-    assert cluster.sacct(job, "State")[job]["State"] == "COMPLETED"
+    assert cluster.sacct(job, "NodeList")[job]["NodeList"] == "node1"
     assert cluster.practice("check").returncode == 0
 
 
@@ -356,9 +356,9 @@ def test_sacct_shows_the_columns_of_the_course(cluster: PracticeCluster, tmp_pat
     job = cluster.submit(script, "--nodes=2", "--mem=200M", cwd=tmp_path)
     cluster.wait(job)
     wait_until(
-        lambda: cluster.sacct(job, "State").get(f"{job}.0", {}).get("State") == "COMPLETED",
+        lambda: cluster.sacct(job, "State")[job]["State"] == "COMPLETED",
         30,
-        "the accounting knows the step",
+        "the accounting knows the end",
     )
 
     rows = cluster.sacct(job, fields)
