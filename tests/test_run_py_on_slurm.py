@@ -186,7 +186,9 @@ def test_a_changed_byte_of_the_data_fails_the_job_before_training(desk, tmp_path
 
 def test_a_training_that_raises_is_not_completed(desk):
     program = desk.folder / "src/main.py"
-    program.write_text(program.read_text().replace("trainer.fit(", "raise RuntimeError('boom')\n    ("))
+    program.write_text(
+        program.read_text().replace("trainer.fit(", "raise RuntimeError('boom')\n    (")
+    )
 
     [job] = desk.launched()
     state = desk.wait(job)
