@@ -10,7 +10,7 @@ PIP_ARGS ?=
 # the lesson whose program "make run" trains: the last one that is there
 NEWEST := $(lastword $(sort $(wildcard lessons/[1-8]-*/)))
 NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
-SCRIPTS := $(wildcard data/*.sh lessons/*/*.sh cluster/*.sh .ci/run site.example.sh)
+SCRIPTS := $(wildcard data/*.sh lessons/*/*.sh lessons/*/src/utils/*.sh .ci/run site.example.sh)
 
 .PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs
 
@@ -20,10 +20,10 @@ help:  ## list the targets
 setup: $(VENV)/.setup  ## make env/ and install requirements.txt (2 to 3 minutes, 5.6 GB)
 
 needs:
-	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)."; exit 1; }
-	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.10 or newer, or name yours: make PYTHON3=python3.11"; exit 1; }
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON3) is older than 3.10: name a newer one, such as make PYTHON3=python3.11"; exit 1; }
-	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)."; exit 1; }
+	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)." >&2; exit 1; }
+	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.10 or newer, or name yours: make PYTHON3=python3.11" >&2; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON3) is older than 3.10: name a newer one, such as make PYTHON3=python3.11" >&2; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
 
 $(VENV)/.setup: requirements.txt | needs
 	$(PYTHON3) -m venv $(VENV)

@@ -1,3 +1,4 @@
+#!/bin/bash
 # What differs from site to site. Copy to site.sh, which git ignores, and edit: cp site.example.sh site.sh
 # Then "source site.sh" once in each new shell: sbatch reads the SBATCH_ variables itself. Jobs source it too.
 
