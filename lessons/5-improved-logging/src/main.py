@@ -1,0 +1,150 @@
+"""Train a fully connected network on MNIST: python run.py [arguments]"""
+
+import logging
+import sys
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.profilers import SimpleProfiler
+from lightning.pytorch.utilities import model_summary, rank_zero_only
+from torch import nn
+from torch.utils.data import DataLoader, random_split
+from torchmetrics import Accuracy, F1Score, MetricCollection, Precision, Recall
+from torchvision import transforms
+from torchvision.datasets import MNIST
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from data.check import check_data
+from src.utils.tensorboard import TensorBoardPlots
+
+log = logging.getLogger(__name__)
+
+
+def make_loaders(hparams):
+    """Return the loaders of the training, validation and test images."""
+    # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
+    normalize = transforms.Normalize((0.1307,), (0.3081,))
+    transform = transforms.Compose([transforms.ToTensor(), normalize])
+    train_set = MNIST(hparams.data_dir, train=True, transform=transform)
+    test_set = MNIST(hparams.data_dir, train=False, transform=transform)
+    # every tenth image is kept from training, to see how the network does on images it never saw
+    generator = torch.Generator().manual_seed(hparams.seed)
+    train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
+    train_loader = DataLoader(
+        train_set,
+        batch_size=hparams.batch_size,
+        shuffle=True,
+        generator=generator,
+        num_workers=hparams.num_workers,
+    )
+    val_loader = DataLoader(
+        val_set,
+        batch_size=hparams.batch_size,
+        num_workers=hparams.num_workers,
+    )
+    test_loader = DataLoader(
+        test_set,
+        batch_size=hparams.batch_size,
+        num_workers=hparams.num_workers,
+    )
+    return train_loader, val_loader, test_loader
+
+
+class Classifier(L.LightningModule):
+    """A network of three fully connected layers, 784-128-256-10, and how it is trained."""
+
+    def __init__(self, hparams):
+        super().__init__()
+        self.save_hyperparameters(hparams)
+        self.network = nn.Sequential(
+            nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
+            nn.Linear(28 * 28, 128),
+            nn.ReLU(),
+            nn.Linear(128, 256),
+            nn.ReLU(),
+            nn.Linear(256, 10),  # (b, 10): one score for each digit
+        )
+        self.example_input_array = torch.zeros(1, 1, 28, 28)  # shows the summary the sizes
+        mean = {"task": "multiclass", "num_classes": 10, "average": "macro"}  # over the classes
+        metrics = {"precision": Precision(**mean), "recall": Recall(**mean), "f1": F1Score(**mean)}
+        metrics["acc"] = Accuracy(task="multiclass", num_classes=10, average="micro")
+        # clones, so that no stage counts the images of another
+        for stage in ("train", "val", "test"):
+            setattr(self, f"{stage}_metrics", MetricCollection(metrics, prefix=f"{stage}_").clone())
+
+    def forward(self, images):
+        return self.network(images)
+
+    def configure_optimizers(self):
+        optimizer = getattr(torch.optim, self.hparams.optimizer)
+        return optimizer(self.parameters(), lr=self.hparams.learning_rate)
+
+    def training_step(self, batch, batch_idx):
+        return self.step(batch, "train")
+
+    def validation_step(self, batch, batch_idx):
+        return self.step(batch, "val")
+
+    def test_step(self, batch, batch_idx):
+        self.step(batch, "test")
+
+    def step(self, batch, stage):
+        """Return loss and logits of a batch; log loss and metrics over all images of the epoch."""
+        images, labels = batch
+        logits = self(images)
+        loss = getattr(F, self.hparams.criterion)(logits, labels)
+        metrics = getattr(self, f"{stage}_metrics")
+        metrics.update(logits, labels)
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        # the objects, not their values: Lightning computes and resets them at the end of an epoch
+        self.log_dict(metrics, on_step=False, on_epoch=True)
+        return {"loss": loss, "logits": logits}
+
+    def on_train_epoch_end(self):
+        # on_validation_epoch_end would run too early: the training means are not there yet
+        metrics = self.trainer.callback_metrics
+        log.info(
+            f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"
+            f"  train loss {metrics['train_loss']:.4f} acc {metrics['train_acc']:.4f}"
+            f"  val loss {metrics['val_loss']:.4f} acc {metrics['val_acc']:.4f}"
+        )
+
+
+def main(hparams):
+    # standard output ends in slurm_out_logs; of several processes, only the first one reports
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
+    log.info(check_data(f"{hparams.data_dir}/MNIST"))
+    L.seed_everything(hparams.seed)
+    train_loader, val_loader, test_loader = make_loaders(hparams)
+    model = Classifier(hparams)
+    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
+    trainer = L.Trainer(
+        max_epochs=hparams.max_epochs,
+        logger=TensorBoardLogger(
+            hparams.log_path,
+            name=hparams.experiment_name,
+            version=hparams.version,
+            default_hp_metric=False,
+        ),
+        profiler=SimpleProfiler(filename="profile"),
+        # Slurm's signals are left alone: Lightning would start the job again, from its beginning
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
+        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max"), TensorBoardPlots(MNIST.classes)],
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+    )
+    with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
+        trainer.fit(model, train_loader, val_loader)
+    [metrics] = trainer.test(
+        dataloaders=test_loader,
+        ckpt_path="best",
+        weights_only=True,
+        verbose=False,
+    )
+    log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
+    log.info(f"logs: {trainer.log_dir}")
