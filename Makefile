@@ -40,8 +40,9 @@ data: $(VENV)/.setup  ## fetch MNIST if it is missing; without internet, make th
 
 run: $(VENV)/.setup data  ## set up what is missing, then train the newest lesson's program here
 	@$(PYTHON3) tools/lessons.py branches || echo "going on without the lesson branches"
-	@echo "training $(NEWEST)src/main.py"
-	@DATA_DIR="$(DATA)" OMP_NUM_THREADS=1 PYTHONPATH="$(NEWEST)" $(PYTHON) -u -m src.main
+	@echo "training $(NEWEST)run.py"
+	@PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 $(PYTHON) -u "$(NEWEST)run.py" --local \
+		--log_path="$(CURDIR)/logs" --data_dir="$(abspath $(DATA))"
 	@$(PYTHON) data/check.py "$(DATA)/MNIST"
 
 lessons: needs  ## build the lesson branches from main

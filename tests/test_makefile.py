@@ -1,0 +1,140 @@
+"""The Makefile on machines that lack something, and make run from a bare clone: make test."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from course import Clone, clean_environment
+
+# an environment made by make setup is up to date here, whatever the age of the clone's files
+UP_TO_DATE = ["--assume-old=requirements.txt", f"VENV={sys.prefix}"]
+NOWHERE = "https://127.0.0.1:9/mnist"
+
+
+@pytest.fixture
+def bare(course, tmp_path):
+    """A clone with neither branches nor data."""
+    course.git("clone", "--quiet", str(course.folder), str(tmp_path / "hpc-starter"))
+    return Clone(tmp_path / "hpc-starter", clean_environment(tmp_path))
+
+
+@pytest.fixture
+def only(tmp_path):
+    """A folder for PATH that holds no more than the named tools."""
+
+    def link(*names):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        for name in names:
+            (folder / name).symlink_to(shutil.which(name))
+        return str(folder)
+
+    return link
+
+
+def test_help_is_the_default_and_names_every_target(bare):
+    shown = bare.run("make").stdout
+    phony = re.search(r"^\.PHONY: (.*)", (bare.folder / "Makefile").read_text(), re.MULTILINE)[1]
+
+    targets = set(phony.split()) - {"needs", "setup-dev"}
+
+    assert set(re.findall(r"^make ([a-z-]+)", shown, re.MULTILINE)) == targets
+
+
+@pytest.mark.parametrize(
+    ("there", "sentence"),
+    [
+        ([], "git is missing: install it with your system's packages"),
+        (["git"], "python3 is missing: install Python 3.10 or newer"),
+    ],
+)
+def test_a_missing_tool_is_named_in_one_sentence(bare, only, there, sentence):
+    path = only("make", "sh", *there)
+
+    done = bare.run(shutil.which("make"), "setup", env={**bare.env, "PATH": path})
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "***" not in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("fails", "sentence"),
+    [
+        ("version_info", "python3 is older than 3.10: name a newer one"),
+        (
+            "ensurepip",
+            "python3 has no venv module: install it (Debian: apt-get install python3-venv)",
+        ),
+    ],
+)
+def test_an_unfit_python_is_named_in_one_sentence(bare, only, fails, sentence):
+    path = only("make", "sh", "git", "grep")
+    python = Path(path, "python3")
+    python.write_text(f'#!/bin/sh\necho "$*" | grep -q {fails} && exit 1\nexit 0\n')
+    python.chmod(0o755)
+
+    done = bare.run(shutil.which("make"), "setup", env={**bare.env, "PATH": path})
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_a_package_that_cannot_be_had_is_one_sentence_at_the_end(bare, tmp_path):
+    (bare.folder / "requirements.txt").write_text("no-such-package-here==0.0.0\n")
+
+    done = bare.run("make", "setup", "PIP_ARGS=--no-index")
+
+    assert done.returncode == 2
+    assert "pip could not install what requirements.txt lists" in done.stderr
+    assert not (bare.folder / "env/.setup").exists()
+
+
+@pytest.mark.slow
+def test_make_run_from_a_bare_clone_trains_on_the_sample(bare):
+    env = {**bare.env, "MNIST_MIRRORS": NOWHERE}
+
+    done = bare.run("make", *UP_TO_DATE, "run", env=env, stderr=subprocess.STDOUT)
+
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout
+    assert "python data/make_sample.py" in done.stdout  # the sentence of get_mnist.sh
+    assert "made 1-simple-model-training" in lines
+    tests = [float(found) for found in re.findall(r"test loss [\d.]+ acc ([\d.]+)", done.stdout)]
+    assert tests[-1] > 0.9
+    assert re.search(r"logs: \S+", lines[-2])
+    assert lines[-1].startswith("data: MNIST, sample: 1797 handwritten digits")
+
+
+@pytest.mark.slow
+def test_make_run_uses_the_data_that_are_there(bare, sample_data):
+    env = {**bare.env, "MNIST_MIRRORS": NOWHERE, "DATA_DIR": str(sample_data)}
+
+    done = bare.run("make", *UP_TO_DATE, "data", env=env)
+
+    assert done.returncode == 0, done.stderr
+    assert not (bare.folder / "data/MNIST").exists()
+
+
+def test_make_lessons_says_when_nothing_changed(bare):
+    first = bare.run("make", "lessons").stdout
+    second = bare.run("make", "lessons").stdout
+
+    assert "made 3-improved-data-loading" in first
+    assert second.count("\n") == 1
+    assert second.endswith("nothing changed\n")
+
+
+def test_make_clean_keeps_logs_data_and_environment(bare):
+    kept = ["logs/mnist", "lightning_logs/version_0", "data/MNIST", "env/lib/__pycache__"]
+    for name in [*kept, "src/__pycache__", ".ruff_cache"]:
+        (bare.folder / name).mkdir(parents=True)
+
+    bare.run("make", "clean", "VENV=env")
+
+    assert all((bare.folder / name).exists() for name in kept)
+    assert not (bare.folder / "src/__pycache__").exists()
+    assert not (bare.folder / ".ruff_cache").exists()
