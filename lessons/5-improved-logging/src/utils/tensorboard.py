@@ -41,8 +41,8 @@ class TensorBoardPlots(L.Callback):
         probabilities, labels = self.probabilities.compute(), self.labels.compute()
         for index, name in enumerate(self.class_names):
             writer.add_pr_curve(f"pr_curve/{name}", labels == index, probabilities[:, index], epoch)
-        axes = Figure(figsize=(8, 8), layout="constrained").subplots()
-        figure, _ = self.confusion.plot(ax=axes, labels=self.class_names)
+        axes = Figure(figsize=(6, 6), layout="constrained").subplots()
+        figure, _ = self.confusion.plot(ax=axes, labels=self.class_names, cmap="Blues")
         writer.add_figure("confusion_matrix", figure, epoch)
         writer.add_text("confusion_matrix", f"```\n{matrix}\n```", epoch)
 
@@ -54,7 +54,7 @@ class TensorBoardPlots(L.Callback):
         with torch.no_grad(), last.register_forward_pre_hook(lambda _, x: features.extend(x)):
             guesses = pl_module(images.to(pl_module.device)).argmax(dim=1)
         pl_module.train(was_training)
-        titles = map("{}\npredicted {}".format, names, [self.class_names[k] for k in guesses])
+        titles = map("{}\nguess {}".format, names, [self.class_names[k] for k in guesses])
         writer = trainer.logger.experiment
         writer.add_figure("predictions", draw(shown, titles), trainer.current_epoch)
         writer.add_embedding(features[0], names, shown, trainer.current_epoch, tag="validation")
@@ -73,7 +73,7 @@ class TensorBoardPlots(L.Callback):
 
 
 def draw(images, titles):
-    figure = Figure(figsize=(8, 8), layout="constrained")
+    figure = Figure(figsize=(6, 6), layout="constrained")
     for axes, image, title in zip(figure.subplots(4, 4).flat, images, titles, strict=False):
         axes.imshow(image.permute(1, 2, 0), cmap="gray")  # (c, h, w) -> (h, w, c)
         axes.set(title=title, xticks=[], yticks=[])
