@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from course import epochs, final_accuracy
-from practice import PracticeCluster
+from practice import PracticeCluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -43,7 +43,10 @@ def test_the_accounting_shows_what_a_lesson_took(cluster, module_clone):
     job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
     cluster.wait(job, timeout=180)
 
-    rows = cluster.sacct(job, "JobName,State,Elapsed,TotalCPU,MaxRSS,ReqMem,ReqCPUS,NodeList")
+    columns = "JobName,State,Elapsed,TotalCPU,MaxRSS,ReqMem,ReqCPUS,NodeList"
+    # the accounting learns of the end a moment after the controller
+    wait_until(lambda: cluster.sacct(job, columns)[job]["State"] == "COMPLETED", 60, "in sacct")
+    rows = cluster.sacct(job, columns)
 
     assert rows[job]["JobName"] == "mnist"
     assert rows[job]["ReqCPUS"] == "3"
