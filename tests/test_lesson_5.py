@@ -275,7 +275,7 @@ def test_the_profile_of_the_run_lies_in_its_folder(run):
 @pytest.mark.parametrize("layer", ["network.1", "network.3", "network.5"])
 @pytest.mark.parametrize("kind", ["weight", "bias"])
 def test_histograms_show_the_weights_after_every_epoch(run, layer, kind):
-    events = run.events.Histograms(f"{layer}.{kind}")
+    events = run.events.Histograms(f"weights/{layer}.{kind}")
 
     assert [event.step for event in events] == [1, 2, 3]
     for event, weights in zip(events, run.kept["weights"], strict=True):
@@ -290,7 +290,7 @@ def test_histograms_show_the_weights_after_every_epoch(run, layer, kind):
     ("tag", "steps"), [("examples", [0]), ("confusion_matrix", [1, 2, 3]), ("predictions", [3])]
 )
 def test_pictures_are_drawn_when_they_should(run, tag, steps):
-    events = run.events.Images(tag)
+    events = run.events.Images(f"images/{tag}")
 
     assert [event.step for event in events] == steps
     assert [(event.width, event.height) for event in events] == [(600, 600)] * len(steps)

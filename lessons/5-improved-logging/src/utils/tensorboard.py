@@ -18,7 +18,7 @@ class TensorBoardPlots(L.Callback):
 
     def on_train_start(self, trainer, pl_module):
         images, shown, names = self.first_images(trainer, 16)
-        trainer.logger.experiment.add_figure("examples", draw(shown, names))
+        trainer.logger.experiment.add_figure("images/examples", draw(shown, names))
         trainer.logger.experiment.add_graph(pl_module, images[:1].to(pl_module.device))
 
     def on_validation_start(self, trainer, pl_module):
@@ -36,14 +36,14 @@ class TensorBoardPlots(L.Callback):
         writer, epoch = trainer.logger.experiment, trainer.current_epoch + 1
         for name, weights in pl_module.named_parameters():
             if weights.isfinite().all():  # there is no histogram of nan
-                writer.add_histogram(name, weights, epoch)
+                writer.add_histogram(f"weights/{name}", weights, epoch)
         matrix = self.confusion.compute().cpu().numpy()
         probabilities, labels = self.probabilities.compute(), self.labels.compute()
         for index, name in enumerate(self.class_names):
             writer.add_pr_curve(f"pr_curve/{name}", labels == index, probabilities[:, index], epoch)
         axes = Figure(figsize=(6, 6), layout="constrained").subplots()
         figure, _ = self.confusion.plot(ax=axes, labels=self.class_names, cmap="Blues")
-        writer.add_figure("confusion_matrix", figure, epoch)
+        writer.add_figure("images/confusion_matrix", figure, epoch)
         writer.add_text("confusion_matrix", f"```\n{matrix}\n```", epoch)
 
     def on_train_end(self, trainer, pl_module):
@@ -56,7 +56,7 @@ class TensorBoardPlots(L.Callback):
         pl_module.train(was_training)
         titles = map("{}\nguess {}".format, names, [self.class_names[k] for k in guesses])
         writer = trainer.logger.experiment
-        writer.add_figure("predictions", draw(shown, titles), trainer.current_epoch)
+        writer.add_figure("images/predictions", draw(shown, titles), trainer.current_epoch)
         writer.add_embedding(features[0], names, shown, trainer.current_epoch, tag="validation")
         self.accuracies["hp/val_acc"] = trainer.checkpoint_callback.best_model_score
 

@@ -1,0 +1,197 @@
+"""TensorBoard on a run of lesson 5, opened in Chromium: make test.
+
+SCREENSHOTS=FOLDER pytest tests/test_tensorboard_page.py keeps a picture of every tab.
+"""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
+from selenium import webdriver  # noqa: E402
+
+PACKAGES = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
+FLAGS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+]
+# high enough for a whole tab, since TensorBoard draws only what can be seen
+WINDOW = (1200, 2400)
+# all elements that can be seen, in shadow roots and frames too
+SEEN = """
+const seen = [];
+(function walk(root) {
+  for (const element of root.querySelectorAll('*')) {
+    if (element.getClientRects().length) seen.push(element);
+    if (element.shadowRoot) walk(element.shadowRoot);
+    if (element.tagName === 'IFRAME' && element.contentDocument) walk(element.contentDocument);
+  }
+})(document);
+const within = (element, host) => {
+  while (element && !(element.matches && element.matches(host)))
+    element = element.parentNode || element.host;
+  return Boolean(element);
+};
+const lines = host => seen.filter(
+  e => e.matches('path') && (e.getAttribute('d') || '').length > 40 && within(e, host));
+const texts = seen.map(
+  e => [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim());
+"""
+VAL = "['val_acc', 'val_f1', 'val_loss', 'val_precision', 'val_recall']"
+GRAPH = r"['input', 'Classifier', 'output', '1\u00d71\u00d728\u00d728']"
+# tab -> what can be seen on it once it shows its content
+TABS = {
+    "timeseries": f"{VAL}.every(t => texts.includes(t))"
+    " && seen.filter(e => e.matches('line-chart canvas')).length === 5",
+    "scalars": f"{VAL}.every(t => texts.includes(t)) && lines('vz-line-chart2').length >= 5",
+    "images": "seen.filter(e => e.matches('img') && e.naturalWidth === 600).length === 3",
+    "graphs": f"{GRAPH}.every(t => texts.includes(t))",
+    "distributions": "lines('vz-distribution-chart').length >= 6 * 3",
+    "histograms": "lines('vz-histogram-timeseries').length >= 6 * 10",
+    "text": "seen.some(e => e.matches('pre') && e.textContent.includes('[['))",
+    "pr_curves": "lines('vz-line-chart2').length >= 10",
+    "projector": "texts[texts.indexOf('Points:') + 1] === '150'"
+    " && texts.some(t => t.startsWith('Total variance described'))",
+    "hparams": "['hp/val_acc', 'hp/test_acc'].every(t => texts.includes(t))",
+}
+NOTHING = r"No dashboards are active|No \w+ data was found|No data|Parsing tensors|Error"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser_packages():
+    missing = [name for name, program in PACKAGES.items() if not Path(program).exists()]
+    if missing and (os.geteuid() or not shutil.which("apt-get")):
+        pytest.skip(f"needs the packages {' and '.join(missing)}: apt-get install them as root")
+    if missing:
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        if subprocess.run(command, env=env, capture_output=True).returncode:
+            subprocess.run(["apt-get", "update"], env=env, capture_output=True, check=True)
+            subprocess.run(command, env=env, capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def server(module_clone, browser_packages, tmp_path_factory):
+    """A TensorBoard on the logs of a run, copied home as the guide says."""
+    module_clone.git("switch", "--quiet", "5-improved-logging")
+    done = module_clone.run(sys.executable, "run.py", "--local")
+    assert done.returncode == 0, done.stderr
+    home = tmp_path_factory.mktemp("home")
+    shutil.move(module_clone.folder / "logs", home / "logs")
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", "logs", "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=home, env=module_clone.env, **pipes)
+    lines = iter(process.stdout.readline, "")
+    port = next(filter(None, (re.search(r"http://localhost:(\d+)/", line) for line in lines)))[1]
+    [accuracy] = re.findall(r"test loss [\d.]+ acc ([\d.]+)", done.stdout)
+    yield SimpleNamespace(port=int(port), pid=process.pid, accuracy=float(accuracy))
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(server, tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = PACKAGES["chromium"]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(PACKAGES["chromium-driver"])  # so that none is downloaded
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_window_size(*WINDOW)
+    yield driver
+    driver.quit()
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return met
+
+
+def open_tab(browser, server, tab):
+    """Tell whether the content of the tab appears; of the scalars, ask for those of validation."""
+    browser.get("about:blank")  # a new hash alone would not load the page again
+    page = {"timeseries": "?tagFilter=%5Eval_#timeseries", "scalars": "#scalars&tagFilter=%5Eval_"}
+    browser.get(f"http://localhost:{server.port}/{page.get(tab, '#' + tab)}")
+    return wait_until(lambda: browser.execute_script(f"{SEEN} return {TABS[tab]}"))
+
+
+def take_screenshot(browser, name, folder):
+    """Return the picture of the page when it no longer changes."""
+    shots = [browser.get_screenshot_as_png()]
+
+    def still():
+        time.sleep(0.5)
+        shots.append(browser.get_screenshot_as_png())
+        return shots[-1] == shots[-2]
+
+    wait_until(still, seconds=10)
+    folder = Path(os.environ.get("SCREENSHOTS", folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.png").write_bytes(shots[-1])
+    return Image.open(io.BytesIO(shots[-1])).convert("RGB")
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_shows_its_content(browser, server, tmp_path, tab):
+    shown = open_tab(browser, server, tab)
+    picture = take_screenshot(browser, tab, tmp_path)
+    texts = browser.execute_script(SEEN + "return texts")
+
+    assert shown, f"nothing on {tab}: {[text for text in texts if text]}"
+    assert not [text for text in texts if re.match(NOTHING, text)]
+    assert len(picture.getcolors(1 << 22)) > 50
+
+
+def test_the_projector_draws_the_images(browser, server, tmp_path):
+    open_tab(browser, server, "projector")
+
+    picture = take_screenshot(browser, "projector", tmp_path)
+    width, height = picture.size
+    middle = picture.crop((width // 3, height // 4, width * 2 // 3, height * 3 // 4)).convert("L")
+
+    shades = middle.histogram()
+    assert sum(shades[:50]) > 1000  # the background of the digits
+    assert sum(shades[200:]) > 1000
+
+
+def test_the_table_of_runs_shows_the_accuracy_that_the_log_shows(browser, server):
+    open_tab(browser, server, "hparams")
+
+    texts = browser.execute_script(SEEN + "return texts")
+
+    cells = texts[texts.index("Trial ID") :]
+    assert "mnist/version_0" in cells
+    numbers = [float(cell) for cell in cells if re.fullmatch(r"\d+\.\d+", cell)]
+    assert server.accuracy in [round(number, 4) for number in numbers]
+
+
+def test_tensorboard_listens_on_this_machine_only(server):
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    sockets = set()
+    for pid in (server.pid, *children):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            sockets.update(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+
+    rows = [
+        line.split()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()[1:]
+    ]
+    listening = [row[1].split(":") for row in rows if row[3] == "0A" and row[9] in sockets]
+
+    assert f"{server.port:04X}" in [port for _, port in listening]
+    loopback = {"0100007F", "00000000000000000000000001000000"}
+    assert {address for address, _ in listening} <= loopback
