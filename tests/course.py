@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EPOCH_LINE = re.compile(
     r"epoch +(\d+)/\d+  train loss ([\d.]+) acc ([\d.]+)  val loss ([\d.]+) acc ([\d.]+)"
 )
-TEST_LINE = re.compile(r"^test loss ([\d.]+) acc ([\d.]+)$", re.MULTILINE)
+TEST_LINE = re.compile(r"^(?:.* INFO )?test loss ([\d.]+) acc ([\d.]+)$", re.MULTILINE)
 
 
 @dataclass

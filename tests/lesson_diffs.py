@@ -20,8 +20,9 @@ NEW_FILES = {
     4: {
         "run.py": 100,
         "src/utils/slurm.py": 120,
-        "src/utils/arguments.py": 70,
+        "src/utils/arguments.py": 80,
         "src/utils/job.sh": 40,
+        "src/utils/submit.sh": 30,
     },
     5: {"src/utils/tensorboard.py": 80},
     6: {"src/models/*.py": None, "src/datasets/*.py": None},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +279,7 @@ BAD = {
     "--experiment_name=a\nb": r"'a\nb' is not",
     "--experiment_name=$(touch PWNED)": "'$(touch PWNED)' is not",
     "--experiment_name=" + "x" * 300: "is not a letter or digit and up to 63",
+    "--experiment_name=version_0": "and no name of a log folder",
     "--email=me": "'me' is not an e-mail address",
     "--local=3": "ignored explicit argument '3'",
     "--test_tube_from_cluster_hopt": "unknown arguments: --test_tube_from_cluster_hopt",
@@ -319,14 +321,130 @@ def test_a_launch_from_inside_a_job_is_refused(desk):
     assert not desk.scripts()
 
 
-def test_a_log_path_that_cannot_be_written_is_named(desk):
-    (desk.folder / "logs").write_text("a file")
+@pytest.mark.parametrize("local", [[], ["--local"]])
+@pytest.mark.parametrize("what", ["a file", "a dead link", "a file for the experiment"])
+def test_a_log_path_that_cannot_be_a_folder_is_named(desk, what, local):
+    if what == "a dead link":
+        desk.logs.symlink_to("/purged/scratch")
+    elif what == "a file":
+        desk.logs.write_text("keep me")
+    else:
+        desk.logs.mkdir()
+        (desk.logs / "mnist").write_text("keep me")
+
+    done = desk.launch(*local)
+    shutil.rmtree(desk.logs) if what.endswith("experiment") else desk.logs.unlink()
+
+    one_sentence(done, "cannot make a folder in logs/mnist", "name another --log_path")
+    assert not desk.scripts()
+
+
+def test_a_script_that_the_user_kept_is_not_overwritten(desk):
+    kept = desk.logs / "mnist/slurm_scripts/version_0.sh"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("keep me")
 
     done = desk.launch()
-    (desk.folder / "logs").unlink()
 
-    one_sentence(done, "logs", "name another --log_path")
+    assert done.stdout.endswith("-> logs/mnist (version_1)\n")
+    assert kept.read_text() == "keep me"
+
+
+SITES = {
+    "exit 0": "sbatch ended with 0, without a job",
+    "exit 3": "sbatch ended with 3, without a job",
+    "set -u; echo $NOPE": "NOPE: unbound variable",
+    "nosuchcommand": "nosuchcommand: command not found",
+    "if": "syntax error",
+}
+
+
+@pytest.mark.parametrize("line", SITES)
+def test_a_site_that_goes_wrong_submits_nothing_and_says_why(desk, line):
+    (desk.folder / "site.sh").write_text(f"{line}\n")
+
+    done = desk.launch()
+    (desk.folder / "site.sh").unlink()
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("not submitted: ")
+    assert SITES[line] in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not desk.scripts()
+    assert not list(desk.logs.rglob("version_*"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "echo warning: maintenance; echo 55",
+        "echo '55;cluster'",
+        "printf 'Gr\\xfcsse\\n55\\n'",
+        "echo 55; exit 1",
+    ],
+)
+def test_the_job_is_found_in_whatever_sbatch_prints(desk, answer):
+    tool(desk.bin, "sbatch", f"#!/bin/bash\n{answer}\n")
+
+    done = desk.launch()
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "job 55 -> logs/mnist (version_0)\n"
+
+
+def test_an_sbatch_without_an_answer_is_no_job(desk):
+    tool(desk.bin, "sbatch", "#!/bin/bash\nexit 0\n")
+
+    one_sentence(desk.launch(), "not submitted: sbatch ended with 0, without a job")
+
+
+def test_what_a_shell_has_left_does_not_overrule_the_script(desk):
+    left = {"SBATCH_ARRAY_INX": "0-2", "SBATCH_OUTPUT": "x", "SBATCH_TIMELIMIT": "1"}
+    left["SBATCH_WAIT"] = "1"
+    tool(desk.bin, "sbatch", '#!/bin/bash\nenv > "$RECORD/env"\necho 5\n')
+
+    desk.launch(**left, SBATCH_PARTITION="mine")
+
+    seen = (desk.record / "env").read_text()
+    assert [name for name in left if f"{name}=" in seen] == []
+    assert "SBATCH_PARTITION=mine\n" in seen
+
+
+def test_output_that_nobody_reads_does_not_undo_the_job(desk):
+    command = f"{sys.executable} -u run.py | true"
+
+    subprocess.run(["bash", "-c", command], cwd=desk.folder, env=desk.env, check=False)
+
+    assert len(desk.scripts()) == 1
+    assert (desk.logs / "mnist/slurm_scripts/version_0.sh").exists()
+    assert (desk.logs / "mnist/version_0").exists()
+
+
+def test_a_python_without_the_packages_is_told_to_activate_them(desk):
+    command = [sys.executable, "-S", "-E", "run.py"]
+
+    done = subprocess.run(command, cwd=desk.folder, env=desk.env, capture_output=True, text=True)
+
+    one_sentence(done, "No module named", "source env/bin/activate")
+
+
+def test_a_path_that_slurm_would_expand_is_refused(desk, tmp_path):
+    shutil.copytree(desk.folder, tmp_path / "100%j", ignore=shutil.ignore_patterns(".git", "data"))
+    (tmp_path / "100%j/data").symlink_to(desk.folder / "data")
+
+    done = subprocess.run(
+        desk.command(), cwd=tmp_path / "100%j", env=desk.env, capture_output=True, text=True
+    )
+
+    one_sentence(done, "not submitted: Slurm writes no logs below", "without % and")
+
+
+def test_the_job_takes_the_data_of_the_site(desk):
+    done = desk.launch(DATA_DIR="/somewhere")
+
+    [script] = desk.scripts()
+    assert done.returncode == 0
+    assert "--data_dir" not in script
 
 
 def test_a_cluster_without_sbatch_is_told_apart_from_no_cluster(desk):

@@ -26,8 +26,8 @@ source "$VENV/bin/activate"
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
-    # srun does not take over --cpus-per-task by itself
-    export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+    # srun does not take over --cpus-per-task by itself, nor at some sites the environment
+    export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
     srun python -m src.main
 else
     python -m src.main

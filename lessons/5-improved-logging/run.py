@@ -4,19 +4,21 @@ import argparse
 import os
 from pathlib import Path
 
-from src.utils.arguments import Parser, email, name, number, path
-from src.utils.slurm import Cluster, has_slurm, make_version, train_here
+try:
+    from src.utils.arguments import Parser, email, name, number, path
+    from src.utils.slurm import Cluster, has_slurm, make_version, train_here
+except ModuleNotFoundError as error:
+    why = f"{error.msg}: activate the environment first, with source env/bin/activate"
+    raise SystemExit(f"{why} (docs/preparation.md)") from None
 
 
 def parse_args():
     parser = Parser(description="Train a classifier of handwritten digits on MNIST.")
     parser.add_argument("--experiment_name", type=name, default="mnist", help="folder of its logs")
     parser.add_argument("--log_path", type=path, default="logs", help="folder of all experiments")
+    # without a default, so that in the job the DATA_DIR of site.sh counts
     parser.add_argument(
-        "--data_dir",
-        type=path,
-        default=os.environ.get("DATA_DIR", "data"),
-        help="folder that holds the data sets (DATA_DIR)",
+        "--data_dir", type=path, help="folder of the data sets; else DATA_DIR or data"
     )
     parser.add_argument(
         "--batch_size",
@@ -98,13 +100,11 @@ def main():
         raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
     if hparams.version is None:
         hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
+    hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     from src.main import main as train  # takes seconds to import
 
     return train_here(train, hparams)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        raise SystemExit(f"{error.filename}: {error.strerror}; name another --log_path") from None
+    main()

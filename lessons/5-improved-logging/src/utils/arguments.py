@@ -7,6 +7,9 @@ import shlex
 
 from test_tube import HyperOptArgumentParser
 
+# arguments of the launch, which the training in the job has no use for
+LAUNCH_ONLY = ("local", "dry_run", "nb_trials", "time_min", "mem_gb", "email", "hpc_exp_number")
+
 
 class Parser(HyperOptArgumentParser):
     """Refuses what it does not know, in one sentence."""
@@ -56,7 +59,14 @@ def word(pattern, rule):
 
 # names and paths stand in #SBATCH lines, where nothing can be quoted for sure
 name = word(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a letter or digit and up to 63 letters, digits or ._-"
+    r"(?!version_|slurm_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    "a letter or digit and up to 63 letters, digits or ._-, and no name of a log folder",
 )
 path = word(r"[\w./][\w./@+=:, -]*", "a path of only letters, digits, spaces and ./@+=:,_-")
 email = word(r"[\w.+-]+@[\w.-]+", "an e-mail address")
+
+
+def training_arguments(hparams):
+    """Return the arguments by name, without those of the launch and test-tube's functions."""
+    named = vars(hparams).items()
+    return {k: v for k, v in named if k not in LAUNCH_ONLY and v is not None and not callable(v)}

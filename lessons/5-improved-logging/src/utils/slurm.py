@@ -1,19 +1,19 @@
-"""test-tube's SlurmCluster, mended where it hurt users of real clusters: see run.py.
+"""test-tube's SlurmCluster, mended where it hurt users of real clusters: see run.py."""
 
-test-tube 0.7.5 keeps the settings of a job and makes the trials; what is done anew says why.
-"""
-
+import contextlib
+import itertools
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 from test_tube import SlurmCluster
 
-# arguments of the launch, which the training in the job has no use for
-LAUNCH_ONLY = ("local", "dry_run", "nb_trials", "time_min", "mem_gb", "email", "hpc_exp_number")
+from src.utils.arguments import training_arguments
+
 # the script up to srun, with {{placeholders}}; it has no --signal, since test-tube's would come
 # 5 minutes early and end a program that has no handler for it
 TEMPLATE = Path(__file__).with_name("job.sh")
@@ -26,20 +26,16 @@ def has_slurm():
 
 def make_version(folder):
     """Make the next free folder version_N and return N: of launches at once, each gets its own."""
-    version = 0
-    while True:
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            Path(folder, f"version_{version}").mkdir()
-            return version
-        except FileExistsError:
-            version += 1
-
-
-def training_arguments(hparams):
-    """Return the arguments by name, without those of the launch and test-tube's functions."""
-    named = vars(hparams).items()
-    return {k: v for k, v in named if k not in LAUNCH_ONLY and v is not None and not callable(v)}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for version in itertools.count():
+            if not os.path.lexists(f"{folder}/slurm_scripts/version_{version}.sh"):
+                with contextlib.suppress(FileExistsError):
+                    Path(folder, f"version_{version}").mkdir()
+                    return version
+    except OSError as error:
+        reason = f"cannot make a folder in {folder} ({error.strerror})"
+        raise SystemExit(f"{reason}; name another --log_path") from None
 
 
 def train_here(train, hparams):
@@ -54,21 +50,19 @@ def train_here(train, hparams):
 
 def submit(script):
     """Hand a script to sbatch and return the id of the job; test-tube ignores a refusal."""
-    # sbatch takes account, partition and so on from the SBATCH_ variables of site.sh
-    command = 'if [ -f site.sh ]; then source ./site.sh >&2; fi; exec sbatch --parsable "$0"'
-    done = subprocess.run(["bash", "-c", command, script], capture_output=True, text=True)
-    if done.returncode == 127:
-        raise SystemExit(
-            "sbatch: command not found. You are not on a Slurm login node: train here with"
-            " --local, or start the practice cluster, docs/practice-cluster.md"
-        )
-    if done.returncode:
-        raise SystemExit(f"not submitted: {' '.join(done.stderr.split())}; see sinfo and site.sh")
-    return done.stdout.strip().partition(";")[0]
+    command = ["bash", Path(__file__).with_name("submit.sh"), script]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    # site.sh and sites may print more than sbatch; what counts is whether there is a job
+    job = (done.stdout.split() or [""])[-1].partition(";")[0]
+    if not job.isdecimal():
+        why = " ".join(done.stderr.split()) or f"sbatch ended with {done.returncode}, without a job"
+        raise SystemExit(f"not submitted: {why}; see sinfo and site.sh")
+    sys.stderr.write(done.stderr)
+    return job
 
 
 class Cluster(SlurmCluster):
-    """Submits a job for each trial, with a log folder and a script of its own."""
+    """Submits a job for each trial; test-tube keeps the settings and makes the trials."""
 
     dry_run = False
 
@@ -91,11 +85,18 @@ class Cluster(SlurmCluster):
             for folder in ("slurm_out_logs", "slurm_err_logs", "slurm_scripts"):
                 Path(self.log_path, folder).mkdir(exist_ok=True)
             script.write_text(self.script(trial_params, exp_i))
-            print(f"job {submit(script)} -> {self.log_path} (version_{exp_i})")
-        except BaseException:
-            script.unlink(missing_ok=True)  # so that it does not look as if it had been submitted
+        except OSError as error:
+            reason = f"cannot write to {error.filename or script} ({error.strerror})"
+            raise SystemExit(f"{reason}; name another --log_path") from None
+        try:
+            job = submit(script)
+        except SystemExit:
+            script.unlink()  # so that it does not look as if it had been submitted
             Path(self.log_path, f"version_{exp_i}").rmdir()
             raise
+        except KeyboardInterrupt:
+            raise SystemExit(f"interrupted: squeue tells whether {script} was submitted") from None
+        print(f"job {job} -> {self.log_path} (version_{exp_i})", flush=True)
 
     def script(self, trial, version):
         """Return the batch script; test-tube's leaves values unquoted, and goes on after errors."""
