@@ -29,6 +29,7 @@ NUM_THREADS = (1, 2)  # OMP_NUM_THREADS of the training process; workers always 
 def train(num_workers: int, num_epochs: int) -> None:
     """Train in this process and print the seconds of each epoch as JSON."""
     import lightning as L
+
     from src import main as lesson
 
     class Clock(L.Callback):

@@ -106,7 +106,7 @@ def remedy(folder: Path) -> str:
     fetch = f'run "bash {FETCH[folder.name]}{where}" on a node with internet'
     if folder.exists():
         return fetch
-    return f'{fetch}, or "python data/make_sample.py{where}" for the small sample'
+    return f'{fetch}, or "env/bin/python data/make_sample.py{where}" for the small sample'
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ fetch() { # archive, sum: the part stays until it is right, whichever mirrors it
         if fetch_from "${mirror%/}/$1" "$work/$1" "$2"; then return; fi
     done
     die "$name is not fetched: $1 came right from none of ${mirrors[*]}; run \"$again\" again" \
-        "on a node with internet, or \"python data/make_sample.py$where\" for the sample"
+        "on a node with internet, or \"env/bin/python data/make_sample.py$where\" for the sample"
 }
 
 fetch_from() { # URL, part, sum

@@ -15,8 +15,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from sklearn.datasets import load_digits
+try:
+    import numpy as np
+    from sklearn.datasets import load_digits
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.msg}: use the course's environment, env/bin/python data/make_sample.py")
 
 DIGITS_ABOUT = "sample: 1797 handwritten digits from scikit-learn, scaled to 28x28"
 SHAPES_ABOUT = "sample: 1800 drawn shapes, 32x32 colour images"
