@@ -1,0 +1,63 @@
+"""README and pages against the files they speak of: make test-fast."""
+
+import re
+from pathlib import Path
+
+import pytest
+from course import ROOT
+from lesson_diffs import changed_lines, lessons
+
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+LESSONS = {int(path.name[0]): path.name for path in ROOT.glob("lessons/[1-8]-*/")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)", file.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_waits_for_a_figure(page):
+    assert not re.findall(r"(?<![\w./])@\w+", page.read_text())
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_lesson_has_its_page_with_the_usual_sections(number):
+    text = (ROOT / f"docs/lessons/{number}.md").read_text()
+    expected = ["Get the code", "Run it", "You should see", "What happened", "When it goes wrong"]
+
+    titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+
+    assert [title for title in titles if title in expected] == expected
+    assert titles[-1] == "Key points"
+    assert f"git switch {LESSONS[number]}\n" in text
+    if number > 1:
+        assert f"git diff {LESSONS[number - 1]} {LESSONS[number]}\n" in text
+
+
+def test_the_readme_fits_and_counts_the_changed_lines_right():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \[`(\d)-[^|]*\|[^|]*\| ([^|]*) \|", text, re.MULTILINE)
+    files = lessons(ROOT)
+
+    assert len(text.splitlines()) <= 150
+    assert [int(number) for number, _ in rows] == sorted(LESSONS)
+    for number, cell in rows[1:]:
+        found = changed_lines(files[int(number) - 1], files[int(number)])
+        assert int(re.match(r"\d+", cell)[0]) == found
+
+
+def test_files_that_the_readme_lists_exist():
+    tree = (ROOT / "README.md").read_text().split("## What is where")[1].split("```")[1]
+
+    for line in tree.strip().splitlines():
+        for name in line.split("  ")[0].split():
+            pattern = name.replace("N-name", "*").replace("N.md", "*.md").rstrip("/")
+            assert list(Path(ROOT).glob(pattern)), name
