@@ -26,13 +26,14 @@ fi
 source "$VENV/bin/activate"
 # one thread a process; print lines when they come, not at the end
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
-# srun does not take over --cpus-per-task by itself; a task that fails ends the others
-export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" SLURM_KILL_BAD_EXIT=1
+# srun does not take over --cpus-per-task by itself, nor at some sites the environment
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" SLURM_EXPORT_ENV=ALL
+# a task that fails ends the others
+export SLURM_KILL_BAD_EXIT=1
 # the last command, so that its exit code is the job's
 srun python run.py --local \
     --experiment_name=mnist \
     --log_path=logs \
-    --data_dir=data \
     --batch_size=64 \
     --num_workers=2 \
     --learning_rate=0.001 \
