@@ -55,8 +55,9 @@ def copy_of_the_working_tree(target: Path) -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment without what this shell has of git, Slurm and the course."""
-    ours = ("GIT_", "SLURM_", "SBATCH_", "DATA_DIR", "VENV", "PYTHONPATH", "OMP_NUM_THREADS")
+    """The environment without what this shell has of git, Slurm, make and the course."""
+    ours = ("GIT_", "SLURM_", "SBATCH_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV")
+    ours += ("PYTHONPATH", "OMP_NUM_THREADS")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
 

@@ -189,7 +189,7 @@ def test_status_names_the_daemon_that_is_missing(cluster: PracticeCluster) -> No
     assert healthy.returncode == 0
     assert broken.returncode == 1
     assert "slurmd node2  not running" in broken.stdout
-    assert "next: cluster/practice up" in broken.stdout
+    assert f"next: cluster/practice --state {cluster.state} up" in broken.stdout
 
 
 def test_a_process_that_only_looks_like_ours_survives_down(
