@@ -321,6 +321,7 @@ def test_a_launch_from_inside_a_job_is_refused(desk):
     assert not desk.scripts()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("local", [[], ["--local"]])
 @pytest.mark.parametrize("what", ["a file", "a dead link", "a file for the experiment"])
 def test_a_log_path_that_cannot_be_a_folder_is_named(desk, what, local):
@@ -359,6 +360,7 @@ SITES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", SITES)
 def test_a_site_that_goes_wrong_submits_nothing_and_says_why(desk, line):
     (desk.folder / "site.sh").write_text(f"{line}\n")
@@ -374,6 +376,7 @@ def test_a_site_that_goes_wrong_submits_nothing_and_says_why(desk, line):
     assert not list(desk.logs.rglob("version_*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
@@ -459,6 +462,7 @@ def test_a_cluster_without_sbatch_is_told_apart_from_no_cluster(desk):
     assert not list(desk.logs.rglob("version_*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [1, 3])
 def test_a_refusal_of_sbatch_is_passed_on_and_leaves_nothing(desk, code):
     tool(
