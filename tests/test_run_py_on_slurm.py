@@ -121,6 +121,17 @@ def test_a_log_path_with_spaces_reaches_slurm_unchanged(desk):
     assert "epoch  1/1" in log.read_text()
 
 
+def test_a_site_that_exports_no_environment_trains_all_the_same(desk):
+    site = desk.folder / "site.sh"
+    site.write_text(f"export VENV={sys.prefix}\n")
+
+    [job] = desk.launched("--max_epochs=1", SBATCH_EXPORT="NONE")
+    state = desk.wait(job, timeout=180)
+    site.unlink()
+
+    assert state == "COMPLETED", desk.log(job, "err")
+
+
 REFUSED = {
     "a partition that is not there": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition"),
     "more memory than a node has": (["--mem_gb=100000"], {}, "Memory specification"),
