@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from course import clone, course, module_clone, sample_data  # noqa: F401
+from course import course, module_clone, sample_data  # noqa: F401
 from practice import practice_cluster  # noqa: F401
 
 # the processes of a job and the tests themselves share the cores of one machine

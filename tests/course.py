@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from practice import SITE
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCH_LINE = re.compile(
@@ -56,8 +57,7 @@ def copy_of_the_working_tree(target: Path) -> None:
 
 def clean_environment(home: Path) -> dict[str, str]:
     """The environment without what this shell has of git, Slurm, make and the course."""
-    ours = ("GIT_", "SLURM_", "SBATCH_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV")
-    ours += ("PYTHONPATH", "OMP_NUM_THREADS")
+    ours = (*SITE, "GIT_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV", "PYTHONPATH", "OMP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
 
@@ -89,12 +89,6 @@ def make_clone(course: Clone, sample_data: Path, home: Path) -> Clone:
     for name in ("MNIST", "cifar-10-batches-py"):
         shutil.copytree(sample_data / name, folder / "data" / name)
     return cloned
-
-
-@pytest.fixture
-def clone(course, sample_data, tmp_path):
-    """A fresh clone for one test."""
-    return make_clone(course, sample_data, tmp_path)
 
 
 @pytest.fixture(scope="module")

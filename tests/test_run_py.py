@@ -83,8 +83,6 @@ for arguments in json.load(sys.stdin):
             run.main()
         except SystemExit as error:
             result["code"] = error.code
-        except OSError as error:  # run.py ends with a sentence
-            result["code"] = str(error)
         except BaseException as error:
             result["crash"] = repr(error)
     result["stderr"] = errors.getvalue()
@@ -118,7 +116,8 @@ class Desk:
     """Where run.py is called, and what it handed to sbatch."""
 
     def __init__(self, clone, folder):
-        self.folder, self.bin, self.record = clone.folder, folder / "bin", folder / "record"
+        self.clone, self.folder = clone, clone.folder
+        self.bin, self.record = folder / "bin", folder / "record"
         path = f"{self.bin}:{os.environ['PATH']}"
         self.env = {**clone.env, "PATH": path, "RECORD": str(self.record)}
         self.logs = self.folder / "logs"
@@ -127,14 +126,7 @@ class Desk:
         return [sys.executable, "run.py", *args]
 
     def launch(self, *args, **env):
-        return subprocess.run(
-            self.command(*args),
-            cwd=self.folder,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.clone.run(*self.command(*args), env={**self.env, **env})
 
     def drive(self, calls):
         """Call run.py with each list of arguments; return exit code, stderr and the job's words."""

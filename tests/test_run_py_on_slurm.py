@@ -39,14 +39,7 @@ class Site(PracticeCluster):
         self.main = cluster
 
     def launch(self, *args, **env):
-        return subprocess.run(
-            [sys.executable, "run.py", *args],
-            cwd=self.folder,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.clone.run(sys.executable, "run.py", *args, env={**self.env, **env})
 
     def launched(self, *args, **env):
         """Launch, and return the numbers of the jobs."""
@@ -60,9 +53,12 @@ class Site(PracticeCluster):
 
     def wait_for_training(self, job):
         """Wait until the first epoch is done."""
-        pattern = f"logs/*/slurm_out_logs/*_{job}.out"
-        logs = lambda: [path.read_text() for path in self.folder.glob(pattern)]  # noqa: E731
-        wait_until(lambda: any("epoch  1/" in log for log in logs()), 120, "the first epoch")
+
+        def has_begun():
+            logs = self.folder.glob(f"logs/*/slurm_out_logs/*_{job}.out")
+            return any("epoch  1/" in log.read_text() for log in logs)
+
+        wait_until(has_begun, 120, "the first epoch")
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
