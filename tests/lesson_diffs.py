@@ -14,7 +14,7 @@ from pathlib import Path
 CODE = ("run.py", "run.sh", "src")
 LAST = 8
 # lines in src/ that a step may insert and delete, new files apart
-BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 40, 7: 40, 8: 40}
+BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 52, 7: 40, 8: 40}
 MOVING = 6  # the lesson that may move lines between files besides
 NEW_FILES = {
     4: {
@@ -25,8 +25,14 @@ NEW_FILES = {
         "src/utils/submit.sh": 30,
     },
     5: {"src/utils/tensorboard.py": 80},
-    6: {"src/models/*.py": None, "src/datasets/*.py": None},
-    7: {"src/utils/cache_models.sh": None},
+    6: {
+        "src/models/*.py": None,
+        "src/datasets/*.py": None,
+        "src/utils/find.py": 40,
+        "src/utils/images.py": 130,
+    },
+    7: {"src/models/resnet.py": 60, "src/utils/cache_models.sh": 60},
+    8: {"run.sh": 60, "src/utils/processes.py": 150, "src/utils/shares.py": 50},
 }
 MAX_REWRITE_RATIO = 1.4
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}

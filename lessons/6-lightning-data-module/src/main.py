@@ -1,0 +1,59 @@
+"""Train a classifier of images: python run.py [arguments]"""
+
+import logging
+import sys
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.profilers import SimpleProfiler
+from lightning.pytorch.utilities import model_summary, rank_zero_only
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from src.models.lightning_classifier import Classifier
+from src.utils.find import find
+from src.utils.tensorboard import TensorBoardPlots
+
+log = logging.getLogger(__name__)
+
+
+def main(hparams):
+    # standard output ends in slurm_out_logs; of several processes, only the first one reports
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
+    L.seed_everything(hparams.seed)
+    data = find("datasets", hparams.dataset, "DataModule")(
+        hparams.data_dir,
+        batch_size=hparams.batch_size,
+        num_workers=hparams.num_workers,
+        seed=hparams.seed,
+    )
+    hparams.dims, hparams.num_classes = tuple(data.dims), len(data.classes)
+    model = Classifier(hparams)
+    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
+    trainer = L.Trainer(
+        max_epochs=hparams.max_epochs,
+        logger=TensorBoardLogger(
+            hparams.log_path,
+            name=hparams.experiment_name,
+            version=hparams.version,
+            default_hp_metric=False,
+        ),
+        profiler=SimpleProfiler(filename="profile"),
+        # Slurm's signals are left alone: Lightning would start the job again, from its beginning
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
+        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max"), TensorBoardPlots(data.classes)],
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+    )
+    with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
+        trainer.fit(model, datamodule=data)
+    [metrics] = trainer.test(
+        datamodule=data,
+        ckpt_path="best",
+        weights_only=True,
+        verbose=False,
+    )
+    log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
+    log.info(f"logs: {trainer.log_dir}")

@@ -1,0 +1,33 @@
+#!/bin/bash
+# the name of the job in squeue and sacct
+#SBATCH --job-name={{name}}
+# nodes, tasks on each node, CPUs of each task
+#SBATCH --nodes={{nodes}}
+#SBATCH --ntasks-per-node={{tasks}}
+#SBATCH --cpus-per-task={{cpus}}{{gpus}}
+# memory of each node
+#SBATCH --mem={{memory}}M
+# time limit, hours:minutes:seconds
+#SBATCH --time={{time}}
+# what the job prints, and its errors; a job that starts again adds to them
+#SBATCH --output="{{log_path}}/slurm_out_logs/version_{{version}}_%j.out"
+#SBATCH --error="{{log_path}}/slurm_err_logs/version_{{version}}_%j.err"
+#SBATCH --open-mode=append
+
+set -euo pipefail
+# modules, data folder and Python environment of this site, see site.example.sh
+if [ -f site.sh ]; then source ./site.sh; fi
+VENV="${VENV:-env}"
+if [ ! -f "$VENV/bin/activate" ]; then
+    echo "No Python environment at $VENV (seen from $PWD): make it as docs/preparation.md says," \
+        "or set VENV in site.sh." >&2
+    exit 1
+fi
+source "$VENV/bin/activate"
+# one thread a process; print lines when they come, not at the end
+export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+# srun does not take over --cpus-per-task by itself, nor at some sites the environment
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" SLURM_EXPORT_ENV=ALL
+# a task that fails ends the others
+export SLURM_KILL_BAD_EXIT=1
+# the last command, so that its exit code is the job's
