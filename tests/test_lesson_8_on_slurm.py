@@ -1,0 +1,239 @@
+"""Lesson 8 over two nodes of the practice cluster: make test."""
+
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from course import epochs, final_accuracy
+from sklearn import metrics as sklearn_metrics
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+from test_run_py_on_slurm import Site
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+BRANCH = "8-distributed-training"
+NUM_STEPS = 20
+FIELDS = "State,NTasks,NodeList"
+STEPS = ["--optimizer=SGD", "--learning_rate=0.05", f"--limit_train_batches={NUM_STEPS}"]
+FAST = ["--arch=fully_connected", "--max_epochs=1"]
+# runs run.py without augmentation, and keeps losses and predictions of each process; in lesson 7
+# the loader gets the order that lesson 8 has
+DRIVER = """
+import sys, torch, run
+from torch.utils.data import DistributedSampler
+from src.datasets.cifar10 import CIFAR10DataModule
+from src.models.lightning_classifier import Classifier
+from src.utils import images
+
+run.__file__ = __file__  # what Lightning starts again for the second process
+CIFAR10DataModule.shift, CIFAR10DataModule.mirror = 0, False
+if not hasattr(images, "training_share"):
+    def ordered(self):
+        sampler = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
+        return self.loader(self.train_set, sampler=sampler)
+    images.ImageDataModule.train_dataloader = ordered
+kept = {"train": [], "val": [], "test": []}
+original = Classifier.step
+def step(self, batch, stage):
+    result = original(self, batch, stage)
+    if not self.trainer.sanity_checking:
+        logits = result["logits"].detach().clone()
+        kept[stage].append((result["loss"].item(), logits, batch[1]))
+    rank = self.trainer.global_rank
+    if stage == "test":
+        torch.save(kept, f"{self.trainer.log_dir}/kept-{rank}.pt")
+    return result
+Classifier.step = step
+run.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def site(practice_cluster, module_clone):
+    practice_cluster.heal()
+    site = Site(practice_cluster, module_clone)
+    (site.folder / "driver.py").write_text(DRIVER)
+    site.clone.git("switch", "--quiet", BRANCH)
+    return site
+
+
+@pytest.fixture
+def desk(site):
+    site.clone.git("switch", "--quiet", BRANCH)
+    shutil.rmtree(site.folder / "logs", ignore_errors=True)
+    return site
+
+
+def drive(site, name, *args, srun=()):
+    """Run the driver, here or by srun, and return the folder of its logs."""
+    words = [sys.executable, "driver.py", "--local", *FAST, *STEPS, f"--experiment_name={name}"]
+    done = site.clone.run(*srun, *words, "--version=0", *args, env=site.env)
+    assert done.returncode == 0, done.stderr
+    return site.folder / f"logs/{name}/version_0"
+
+
+def kept_of(folder, num_processes):
+    return [torch.load(folder / f"kept-{rank}.pt") for rank in range(num_processes)]
+
+
+def losses(folder, num_processes):
+    rows = [[loss for loss, _, _ in kept["train"]] for kept in kept_of(folder, num_processes)]
+    return np.mean(rows, axis=0)
+
+
+@pytest.fixture(scope="module")
+def runs(site):
+    """One process of lesson 7 and of lesson 8, and two processes in three ways."""
+    site.clone.git("switch", "--quiet", "7-changing-architectures")
+    folders = {"lesson 7": (drive(site, "seven"), 1)}
+    site.clone.git("switch", "--quiet", BRANCH)
+    folders["one process"] = (drive(site, "one"), 1)
+    folders["here"] = (drive(site, "here", "--devices=2"), 2)
+    shapes = {"nodes": (2, 1), "devices": (1, 2)}
+    for name, (nodes, devices) in shapes.items():
+        srun = ["srun", f"--nodes={nodes}", f"--ntasks-per-node={devices}", "--mem=6G"]
+        shape = [f"--num_nodes={nodes}", f"--devices={devices}"]
+        folders[name] = (drive(site, name, *shape, srun=srun), 2)
+    kept = site.folder.parent / "kept"
+    shutil.copytree(site.folder / "logs", kept)
+    return {name: (kept / path.relative_to(site.folder / "logs"), n)
+            for name, (path, n) in folders.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["one process", "here", "nodes", "devices"])
+def test_the_loss_curve_is_that_of_one_process_of_lesson_7(runs, name):
+    expected, found = losses(*runs["lesson 7"]), losses(*runs[name])
+
+    assert len(expected) == NUM_STEPS
+    assert expected[-1] < expected[0]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["here", "nodes", "devices"])
+@pytest.mark.parametrize("stage", ["train", "val", "test"])
+def test_the_metrics_of_two_processes_are_those_of_the_gathered_predictions(runs, name, stage):
+    folder, num_processes = runs[name]
+    rows = [row for kept in kept_of(folder, num_processes) for row in kept[stage]]
+    logits, labels = torch.cat([row[1] for row in rows]), torch.cat([row[2] for row in rows])
+    guesses, events = logits.argmax(dim=1), EventAccumulator(str(folder)).Reload()
+    macro = {"average": "macro", "zero_division": 0}
+
+    expected = {"acc": sklearn_metrics.accuracy_score(labels, guesses)}
+    for metric in ("precision", "recall", "f1"):
+        score = getattr(sklearn_metrics, f"{metric}_score")
+        expected[metric] = score(labels, guesses, **macro)
+    expected["loss"] = torch.nn.functional.cross_entropy(logits, labels).item()
+
+    assert len(labels) == {"train": 64 * NUM_STEPS, "val": 150, "test": 300}[stage]
+    for metric, value in expected.items():
+        [event] = events.Scalars(f"{stage}_{metric}")
+        assert event.value == pytest.approx(value, abs=1e-5), metric
+
+
+@pytest.mark.parametrize("name", ["here", "nodes"])
+def test_confusion_matrix_and_pr_curves_are_of_all_processes(runs, name):
+    folder, num_processes = runs[name]
+    rows = [row for kept in kept_of(folder, num_processes) for row in kept["val"]]
+    logits, labels = torch.cat([row[1] for row in rows]), torch.cat([row[2] for row in rows])
+    events = EventAccumulator(str(folder)).Reload()
+
+    [text] = events.Tensors("confusion_matrix/text_summary")
+    digits = re.findall(r"\d+", make_ndarray(text.tensor_proto).item().decode())
+    [curve] = events.Tensors("pr_curve/airplane")
+
+    expected = sklearn_metrics.confusion_matrix(labels, logits.argmax(dim=1), labels=range(10))
+    assert np.array(digits, dtype=int).reshape(10, 10).tolist() == expected.tolist()
+    tp, _, _, fn = make_ndarray(curve.tensor_proto)[:4, 0]
+    assert tp + fn == (labels == 0).sum()
+
+
+def test_four_processes_on_two_nodes_are_completed(desk):
+    [job] = desk.launched("--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1")
+
+    desk.wait(job)
+
+    out, steps = desk.log(job), desk.sacct(job, FIELDS)
+    assert "processes: 2 nodes x 2 devices, cpu, 32-true; images per optimizer step: 64" in out
+    assert steps[job]["State"] == "COMPLETED"
+    assert steps[f"{job}.0"] | {"State": "COMPLETED", "NTasks": "4"} == steps[f"{job}.0"]
+    assert steps[f"{job}.0"]["NodeList"] == "node[1-2]"
+    ranks = re.findall(r"GLOBAL_RANK: (\d)", desk.log(job, "err"))
+    assert sorted(ranks) == ["0", "1", "2", "3"]
+    assert len(epochs(out)) == 1
+    assert final_accuracy(out) > 0
+
+
+def test_the_plain_script_trains_over_its_nodes(desk):
+    done = desk.clone.run("sbatch", "--parsable", "run.sh", *FAST, env=desk.env)
+    job = done.stdout.strip()
+
+    desk.wait(job)
+
+    assert desk.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
+    assert desk.sacct(job, FIELDS)[job]["State"] == "COMPLETED"
+    assert len(epochs((desk.folder / f"slurm.{job}.out").read_text())) == 1
+    assert (desk.folder / f"logs/cifar10/version_{job}/hparams.yaml").is_file()
+
+
+# --- wrong counts
+
+
+@pytest.mark.parametrize(
+    ("srun", "shape", "sentence"),
+    [
+        ("-n1", "--devices=2", "make 2 processes, but srun started 1 on 1 nodes"),
+        ("-N2 -n4", "--num_nodes=1 --devices=2", "make 2 processes, but srun started 4 on 2 nodes"),
+        ("-N2 -n2", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 2 on 2 nodes"),
+        ("-N1 -n2", "--num_nodes=2", "make 2 processes, but srun started 2 on 1 nodes"),
+        ("-N2 -n3", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 3 on 2 nodes"),
+        ("-n1 --gres=gpu:1", "--accelerator=gpu", "PyTorch sees no NVIDIA GPU here"),
+    ],
+)
+def test_counts_that_differ_from_those_of_srun_end_in_one_sentence(desk, srun, shape, sentence):
+    words = ["srun", "--mem=2G", "--kill-on-bad-exit=1", *srun.split()]
+    words += [sys.executable, "run.py", "--local", *FAST, *shape.split()]
+
+    done = desk.clone.run(*words, env=desk.env, timeout=60)
+
+    assert done.returncode != 0  # 1, or 143 where the other tasks were ended first
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("shape", ["--num_nodes=2", "", "--devices=2"])
+def test_a_forgotten_srun_ends_in_one_sentence(desk, shape):
+    script = f"#!/bin/bash\n{sys.executable} run.py --local {' '.join(FAST)} {shape}\n"
+    (desk.folder / "forgotten.sh").write_text(script)
+    options = ["--nodes=2", "--ntasks-per-node=1", "--output=forgotten.out", "--wait"]
+
+    done = desk.clone.run("sbatch", *options, "forgotten.sh", env=desk.env, timeout=60)
+
+    assert done.returncode == 1
+    log = (desk.folder / "forgotten.out").read_text()
+    (desk.folder / "forgotten.out").unlink()
+    assert "without srun: write srun before python" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--num_nodes=3"], "not submitted: "),
+        (["--devices=2", "--accelerator=gpu", "--num_nodes=3"], "not submitted: "),
+        (["--devices=4", "--accelerator=gpu"], "not submitted: "),
+        (["--batch_size=256", "--devices=3"], "try 255 or 258"),
+        (["--num_nodes=2", "--local"], "--num_nodes 2 needs a Slurm job"),
+    ],
+)
+def test_a_launch_with_wrong_counts_leaves_nothing_behind(desk, args, sentence):
+    done = desk.launch(*args)
+
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(desk.folder.glob("logs/*/slurm_scripts/*"))
+    assert not list(desk.folder.glob("logs/*/version_*"))

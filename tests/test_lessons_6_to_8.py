@@ -1,0 +1,436 @@
+"""Data sets, networks and switches of lessons 6 to 8, without Slurm: make test."""
+
+import hashlib
+import pickle
+import shutil
+import sys
+
+import pytest
+import torch
+import torchvision
+from course import ROOT, epochs, final_accuracy
+
+from src.datasets.cifar10 import CIFAR10DataModule, read_batch
+from src.datasets.mnist import MNISTDataModule
+from src.models.fully_connected import FullyConnected
+from src.models.resnet import load_weights, resnet
+from src.utils import arguments, images, processes, shares
+
+SIX, SEVEN, EIGHT = (
+    "6-lightning-data-module",
+    "7-changing-architectures",
+    "8-distributed-training",
+)
+PYTHON = sys.executable
+
+
+@pytest.fixture
+def lesson(module_clone):
+    def train(branch, *args, code=0):
+        module_clone.git("switch", "--quiet", branch)
+        done = module_clone.run(PYTHON, "run.py", "--local", *args)
+        assert done.returncode == code, done.stderr
+        return done
+
+    train.folder = module_clone.folder
+    return train
+
+
+# --- images in memory
+
+
+def data_set(num_images, **augment):
+    """A set of which every image is the same: each pixel has another value, and none is 0."""
+    image = torch.arange(1, 3 * 8 * 8 + 1, dtype=torch.uint8).view(1, 3, 8, 8)
+    labels = torch.arange(num_images)
+    return images.ImagesInMemory(
+        image.expand(num_images, -1, -1, -1), labels, (0, 0, 0), (1, 1, 1), **augment
+    )
+
+
+def crops_of(image, shift):
+    padded = torch.nn.functional.pad(image, (shift,) * 4)
+    size = image.shape[-1]
+    for top in range(2 * shift + 1):
+        for left in range(2 * shift + 1):
+            crop = padded[:, top : top + size, left : left + size]
+            yield crop
+            yield crop.flip(-1)
+
+
+def test_every_image_of_a_batch_has_its_own_crop_and_flip():
+    torch.manual_seed(0)
+    original, _ = data_set(1)[0]
+    possible = [crop.flatten().tolist() for crop in crops_of(original, 2)]
+
+    batch, _ = data_set(500, shift=2, mirror=True).__getitems__(list(range(500)))
+
+    drawn = [possible.index(image.flatten().tolist()) for image in batch]
+    assert set(drawn) == set(range(50))  # 5 x 5 places, mirrored or not
+    assert max(map(drawn.count, drawn)) < 50
+
+
+def test_images_come_unchanged_without_augmentation_and_in_the_order_asked_for():
+    batch, labels = data_set(5).__getitems__([4, 0, 3])
+
+    assert labels.tolist() == [4, 0, 3]
+    assert (batch * 255).round().int().flatten(1).tolist() == [list(range(1, 193))] * 3
+
+
+def test_only_training_images_are_changed(sample_data):
+    data = CIFAR10DataModule(sample_data)
+    data.setup("fit")
+    data.setup("test")
+
+    assert (data.train_set.shift, data.train_set.mirror) == (4, True)
+    assert (data.val_set.shift, data.val_set.mirror) == (0, False)
+    assert (data.test_set.shift, data.test_set.mirror) == (0, False)
+
+
+def test_the_split_is_seeded_and_shares_no_image(sample_data):
+    parts = [CIFAR10DataModule(sample_data, seed=seed).split(1500) for seed in (1, 1, 2)]
+
+    assert parts[0] == parts[1] != parts[2]
+    assert [len(part) for part in parts[0]] == [1350, 150]
+    assert sorted(parts[0][0] + parts[0][1]) == list(range(1500))
+
+
+def test_pixels_are_those_of_torchvision_pipeline(sample_data):
+    data = MNISTDataModule(sample_data)
+    data.setup("test")
+    transforms = torchvision.transforms
+    pipeline = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
+    expected = torchvision.datasets.MNIST(
+        sample_data, train=False, transform=transforms.Compose(pipeline)
+    )
+
+    for index in (0, 7, 296):
+        image, label = data.test_set[index]
+        assert torch.equal(image, expected[index][0])
+        assert label == expected[index][1]
+
+
+# --- batch files
+
+
+def test_the_restricted_unpickler_reads_what_pickle_reads(sample_data):
+    path = sample_data / "cifar-10-batches-py/data_batch_2"
+    with path.open("rb") as file:
+        expected = pickle.load(file, encoding="latin1")
+
+    found, labels = read_batch(path)
+
+    assert (found == expected["data"]).all()
+    assert labels.tolist() == list(expected["labels"])
+
+
+class Hostile:
+    def __reduce__(self):
+        return exec, ("open('PWNED', 'w')",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (pickle.dumps({"data": Hostile(), "labels": []}), "asks for builtins.exec"),
+        (pickle.dumps({"labels": [1]}), "'data'"),
+        (b"", "Ran out of input"),
+        (b"not a pickle", "batch"),
+        (pickle.dumps({"data": torch.zeros(2, 5).numpy(), "labels": [1, 2]}), "float32 (2, 5)"),
+    ],
+    ids=["hostile", "incomplete", "empty", "text", "other images"],
+)
+def test_a_file_that_is_no_batch_is_refused_and_runs_nothing(
+    tmp_path, monkeypatch, content, reason
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(content)
+
+    with pytest.raises(SystemExit, match="is no batch of CIFAR-10") as error:
+        read_batch(tmp_path / "data_batch_1")
+
+    assert reason in str(error.value)
+    assert "data/get_cifar10.sh" in str(error.value)
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resum", [False, True], ids=["with the old sums", "with sums to match"])
+def test_hostile_data_end_the_training_in_one_sentence(lesson, sample_data, tmp_path, resum):
+    folder = tmp_path / "data/cifar-10-batches-py"
+    shutil.copytree(sample_data / "cifar-10-batches-py", folder)
+    content = pickle.dumps({"data": Hostile(), "labels": []})
+    old = hashlib.sha256((folder / "data_batch_3").read_bytes()).hexdigest()
+    (folder / "data_batch_3").write_bytes(content)
+    if resum:
+        sums = (folder / "SHA256SUMS").read_text()
+        new = hashlib.sha256(content).hexdigest()
+        (folder / "SHA256SUMS").write_text(sums.replace(old, new))
+
+    done = lesson(EIGHT, f"--data_dir={tmp_path}/data", "--arch=fully_connected", code=1)
+
+    last = done.stderr.splitlines()[-1]
+    assert f"{folder}/data_batch_3 is {'no batch' if resum else 'damaged'}" in last
+    assert "bash data/get_cifar10.sh" in last
+    assert "Traceback" not in done.stderr
+    assert not list(lesson.folder.rglob("PWNED"))
+
+
+# --- networks
+
+
+@pytest.mark.parametrize("dims", [(3, 32, 32), (1, 28, 28)])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
+def test_a_resnet_has_a_score_for_each_class(arch, dims):
+    assert resnet(arch, dims, 7).eval()(torch.zeros(2, *dims)).shape == (2, 7)
+
+
+def test_the_fully_connected_network_takes_any_size():
+    assert FullyConnected((2, 5, 9), 4)(torch.zeros(3, 2, 5, 9)).shape == (3, 4)
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A cache with weights whose name carries their sum, as torchvision's have it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    weights = torchvision.models.resnet18().state_dict()
+    torch.save(weights, folder / "new")
+    digest = hashlib.sha256((folder / "new").read_bytes()).hexdigest()
+    path = (folder / "new").rename(folder / f"resnet18-{digest[:8]}.pth")
+    default = type("Weights", (), {"url": f"https://example.org/{path.name}"})
+    weights_of = type("Known", (), {"DEFAULT": default})
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda arch: weights_of)
+    return path, weights
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_cached_weights_are_loaded_but_for_the_head(cached, channels):
+    _, weights = cached
+    network = resnet("resnet18", (channels, 32, 32), 10)
+    head = network.fc.weight.clone()
+
+    load_weights(network, "resnet18")
+
+    assert torch.equal(network.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
+    assert torch.equal(network.bn1.running_var, weights["bn1.running_var"])
+    assert torch.equal(network.fc.weight, head)
+    first = weights["conv1.weight"]
+    expected = first if channels == 3 else first.sum(dim=1, keepdim=True)
+    assert torch.equal(network.conv1.weight, expected)
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_weights_that_are_missing_or_damaged_name_the_script(cached, damage):
+    path, _ = cached
+    path.write_bytes(b"x") if damage == "damaged" else path.unlink()
+
+    with pytest.raises(
+        SystemExit, match=f"{path} is {damage}; run .bash src/utils/cache_models.sh"
+    ):
+        load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
+
+
+@pytest.mark.slow
+def test_a_job_without_the_cache_names_the_script(lesson, tmp_path, monkeypatch):
+    lesson.folder.joinpath("site").mkdir(exist_ok=True)
+    done = lesson(SEVEN, "--weights=DEFAULT", code=1)
+
+    assert "resnet18-f37072fd.pth is missing; run " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+# --- switches
+
+
+def test_no_switch_is_on_by_default(module_clone):
+    module_clone.git("switch", "--quiet", EIGHT)
+    program = (
+        "import run; from src.utils.arguments import shortened; print(shortened(run.parse_args()))"
+    )
+
+    done = module_clone.run(PYTHON, "-c", program)
+    some = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=0.5", "--fast_dev_run=2")
+
+    assert done.stdout == "{}\n", done.stderr
+    assert some.stdout == "{'limit_val_batches': 0.5, 'fast_dev_run': 2}\n"
+
+
+@pytest.mark.parametrize(("text", "value"), [("10", 10), ("1", 1), ("1.0", 1.0), ("0.25", 0.25)])
+def test_batches_are_a_number_or_a_share(text, value):
+    found = arguments.batches(text)
+
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.slow
+def test_switches_are_reported_and_limit_the_training(lesson):
+    done = lesson(
+        SEVEN,
+        *("--arch=fully_connected", "--max_epochs=1", "--limit_train_batches=3"),
+        "--limit_val_batches=2",
+    )
+
+    assert "WARNING not a full training: {'limit_train_batches': 3, " in done.stdout
+    assert "step=3.ckpt" in done.stderr
+
+
+@pytest.mark.slow
+def test_fast_dev_run_writes_no_logs(lesson):
+    shutil.rmtree(lesson.folder / "logs", ignore_errors=True)
+
+    done = lesson(SEVEN, "--arch=fully_connected", "--fast_dev_run=1")
+
+    assert "not a full training: {'fast_dev_run': 1}" in done.stdout
+    assert "test loss " in done.stdout
+    assert not list(lesson.folder.glob("logs/**/events.*"))
+
+
+@pytest.mark.slow
+def test_overfitting_a_few_batches_brings_the_loss_down(lesson):
+    done = lesson(
+        SEVEN,
+        *("--arch=fully_connected", "--dataset=mnist", "--overfit_batches=2", "--max_epochs=15"),
+    )
+
+    losses = [row[0] for row in epochs(done.stdout)]
+    assert losses[-1] < losses[0] / 4
+
+
+# --- from lesson to lesson
+
+
+@pytest.mark.slow
+def test_lesson_6_has_the_numbers_of_lesson_5_on_mnist(lesson):
+    before = lesson("5-improved-logging", "--max_epochs=2").stdout
+    after = lesson(SIX, "--dataset=mnist", "--max_epochs=2").stdout
+
+    assert len(epochs(after)) == 2
+    for row, expected in zip(epochs(after), epochs(before), strict=True):
+        assert row == pytest.approx(expected, abs=5e-4)
+    assert final_accuracy(after) == pytest.approx(final_accuracy(before), abs=5e-4)
+
+
+@pytest.mark.slow
+def test_the_resnet_of_lesson_7_beats_the_network_of_lesson_6_on_the_sample(lesson):
+    fully_connected = final_accuracy(lesson(SIX).stdout)
+    residual = final_accuracy(lesson(SEVEN).stdout)
+
+    assert 0.15 < fully_connected < residual - 0.15
+
+
+# --- shares of several processes
+
+
+class Process:
+    def __init__(self, world_size, rank, batch_size=4):
+        self.trainer = type("Trainer", (), {"world_size": world_size, "global_rank": rank})
+        self.seed, self.batch_size, self.generator = 1, batch_size, None
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("length", [7, 12, 29, 300])
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 14])
+def test_every_image_is_evaluated_once_in_equally_many_steps(num_processes, length, batch_size):
+    seen, steps = [], set()
+
+    for rank in range(num_processes):
+        process = Process(num_processes, rank, batch_size)
+        settings = shares.evaluation_share(process, range(length))
+        batches = list(torch.utils.data.DataLoader(range(length), **settings))
+        seen += torch.cat(batches).tolist()
+        steps.add(len(batches))
+
+    assert sorted(seen) == list(range(length))
+    assert len(steps) == 1
+
+
+def test_too_few_images_for_the_processes_are_refused():
+    with pytest.raises(SystemExit, match="3 images are too few for 4 processes"):
+        shares.evaluation_share(Process(4, 0), range(3))
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_processes):
+    def steps(world_size, rank):
+        process = Process(world_size, rank, 12 // world_size)
+        settings = shares.training_share(process, range(96))
+        return [set(batch.tolist()) for batch in torch.utils.data.DataLoader(range(96), **settings)]
+
+    parts = [steps(num_processes, rank) for rank in range(num_processes)]
+
+    assert [set.union(*step) for step in zip(*parts, strict=True)] == steps(1, 0)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--batch_size=256", "--devices=3"], "1 nodes x 3 devices = 3; try 255 or 258"),
+        (["--batch_size=2", "--num_nodes=2", "--devices=2"], "= 4; try 4"),
+        (["--limit_train_batches=1.5"], "'1.5' is not a number from 0 to 1"),
+        (["--arch=resnet19"], "invalid choice: 'resnet19'"),
+        (["--dataset=imagenet"], "invalid choice: 'imagenet'"),
+        (["--weights=DEFAULT", "--arch=fully_connected"], "there are none for --arch fully"),
+    ],
+)
+def test_wrong_arguments_end_in_one_sentence(module_clone, args, sentence):
+    module_clone.git("switch", "--quiet", EIGHT)
+
+    done = module_clone.run(PYTHON, "run.py", *args)
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("gpu", "auto"), "--accelerator gpu: PyTorch sees no NVIDIA GPU here"),
+        (("cpu", "16-mixed"), "--precision 16-mixed needs a GPU"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_sentence(monkeypatch, settings, sentence):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+    with pytest.raises(SystemExit, match=sentence):
+        processes.hardware(hparams(*settings))
+
+
+def hparams(accelerator, precision, devices=1):
+    names = {"num_nodes": 1, "devices": devices, "batch_size": 64, "learning_rate": 0.1}
+    return type("Hparams", (), {**names, "accelerator": accelerator, "precision": precision})
+
+
+def test_gpus_that_a_process_does_not_see_are_counted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    with pytest.raises(SystemExit, match="--devices 2, but this process sees 1 GPUs"):
+        processes.hardware(hparams("auto", "auto", devices=2))
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "expected"), [(0, ("cpu", "32-true")), (2, ("gpu", "16-mixed"))]
+)
+def test_mixed_precision_is_for_gpus(monkeypatch, num_gpus, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+
+    assert processes.hardware(hparams("auto", "auto")) == expected
+
+
+@pytest.mark.parametrize(("has_it", "warnings"), [(False, 1), (True, 0)])
+def test_bfloat16_on_a_cpu_without_it_gets_a_sentence(monkeypatch, caplog, has_it, warnings):
+    monkeypatch.setattr(processes, "cpu_has_bfloat16", lambda: has_it)
+
+    processes.hardware(hparams("cpu", "bf16-mixed"))
+
+    assert caplog.text.count("no instructions for bfloat16") == warnings
+
+
+def test_the_program_of_the_root_is_lesson_8(module_clone):
+    for name in module_clone.git("ls-tree", "-r", "--name-only", EIGHT, "src", "run.py").split():
+        assert module_clone.git("show", f"{EIGHT}:{name}") == (ROOT / name).read_text()
