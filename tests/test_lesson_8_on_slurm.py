@@ -222,8 +222,8 @@ def test_a_forgotten_srun_ends_in_one_sentence(desk, shape):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--num_nodes=3"], "not submitted: "),
-        (["--devices=2", "--accelerator=gpu", "--num_nodes=3"], "not submitted: "),
+        (["--num_nodes=4"], "not submitted: "),
+        (["--devices=2", "--accelerator=gpu", "--num_nodes=4"], "not submitted: "),
         (["--devices=4", "--accelerator=gpu"], "not submitted: "),
         (["--batch_size=256", "--devices=3"], "try 255 or 258"),
         (["--num_nodes=2", "--local"], "--num_nodes 2 needs a Slurm job"),
