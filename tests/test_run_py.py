@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from course import ROOT
 
-BRANCHES = [path.name for path in sorted((ROOT / "lessons").glob("[4-8]-*/"))]
+BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
 GOLDEN = ROOT / "tests/golden"
 NEWEST = BRANCHES[-1]
 
@@ -220,7 +220,7 @@ def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(desk):
 
 
 def test_a_file_of_the_user_among_the_logs_disturbs_nothing(desk):
-    note = desk.logs / "mnist/slurm_out_logs/my_trial_notes.txt"
+    note = desk.logs / "cifar10/slurm_out_logs/my_trial_notes.txt"
     note.parent.mkdir(parents=True)
     note.write_text("keep me")
 
@@ -323,23 +323,23 @@ def test_a_log_path_that_cannot_be_a_folder_is_named(desk, what, local):
         desk.logs.write_text("keep me")
     else:
         desk.logs.mkdir()
-        (desk.logs / "mnist").write_text("keep me")
+        (desk.logs / "cifar10").write_text("keep me")
 
     done = desk.launch(*local)
     shutil.rmtree(desk.logs) if what.endswith("experiment") else desk.logs.unlink()
 
-    one_sentence(done, "cannot make a folder in logs/mnist", "name another --log_path")
+    one_sentence(done, "cannot make a folder in logs/cifar10", "name another --log_path")
     assert not desk.scripts()
 
 
 def test_a_script_that_the_user_kept_is_not_overwritten(desk):
-    kept = desk.logs / "mnist/slurm_scripts/version_0.sh"
+    kept = desk.logs / "cifar10/slurm_scripts/version_0.sh"
     kept.parent.mkdir(parents=True)
     kept.write_text("keep me")
 
     done = desk.launch()
 
-    assert done.stdout.endswith("-> logs/mnist (version_1)\n")
+    assert done.stdout.endswith("-> logs/cifar10 (version_1)\n")
     assert kept.read_text() == "keep me"
 
 
@@ -384,7 +384,7 @@ def test_the_job_is_found_in_whatever_sbatch_prints(desk, answer):
     done = desk.launch()
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "job 55 -> logs/mnist (version_0)\n"
+    assert done.stdout == "job 55 -> logs/cifar10 (version_0)\n"
 
 
 def test_an_sbatch_without_an_answer_is_no_job(desk):
@@ -411,8 +411,8 @@ def test_output_that_nobody_reads_does_not_undo_the_job(desk):
     subprocess.run(["bash", "-c", command], cwd=desk.folder, env=desk.env, check=False)
 
     assert len(desk.scripts()) == 1
-    assert (desk.logs / "mnist/slurm_scripts/version_0.sh").exists()
-    assert (desk.logs / "mnist/version_0").exists()
+    assert (desk.logs / "cifar10/slurm_scripts/version_0.sh").exists()
+    assert (desk.logs / "cifar10/version_0").exists()
 
 
 def test_a_python_without_the_packages_is_told_to_activate_them(desk):
@@ -477,7 +477,7 @@ def test_sbatch_sees_the_settings_of_the_site(desk):
     done = desk.launch()
     (desk.folder / "site.sh").unlink()
 
-    assert done.stdout == "job 5 -> logs/mnist (version_0)\n"
+    assert done.stdout == "job 5 -> logs/cifar10 (version_0)\n"
     assert (desk.record / "partition").read_text() == "workshop\n"
 
 

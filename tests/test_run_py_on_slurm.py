@@ -13,8 +13,9 @@ from practice import PracticeCluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-BRANCHES = [path.name for path in sorted((ROOT / "lessons").glob("[4-5]-*/"))]
-NEWEST = BRANCHES[-1]
+BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
+# the last one on MNIST, which a job learns in seconds
+NEWEST = BRANCHES[1]
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +68,15 @@ def test_run_py_submits_a_job_that_trains_to_the_end(site, branch):
     shutil.rmtree(site.folder / "logs", ignore_errors=True)
 
     [job] = site.launched()
-    state = site.wait(job, timeout=180)
+    state = site.wait(job, timeout=400)
 
     log = site.log(job)
     assert state == "COMPLETED", log + site.log(job, "err")
     assert len(epochs(log)) == 10
-    assert final_accuracy(log) > 0.9
-    logs = site.folder / "logs/mnist"
+    on_mnist = branch < "6"
+    # the sample for CIFAR-10 is hard: chance is 0.1, and lesson 6 has no convolutions yet
+    assert final_accuracy(log) > (0.9 if on_mnist else 0.15 if branch < "7" else 0.4)
+    logs = site.folder / f"logs/{'mnist' if on_mnist else 'cifar10'}"
     names = {"slurm_out_logs", "slurm_err_logs", "slurm_scripts", "version_0"}
     assert {path.name for path in logs.iterdir()} == names
     assert list(logs.glob("version_0/checkpoints/*.ckpt"))

@@ -1,0 +1,54 @@
+#!/bin/bash
+# Fetches torchvision's ImageNet weights on a node with internet, for jobs that have none:
+# bash src/utils/cache_models.sh [resnet18 resnet34 ...]; TORCH_HOME says where (see site.sh)
+set -euo pipefail
+die() { echo "$*" >&2; exit 1; }
+
+[ -z "${SLURM_JOB_ID:-}" ] ||
+    die "job $SLURM_JOB_ID is no place for downloads: run this on a node with internet"
+if [ -f site.sh ]; then source ./site.sh; fi
+VENV="${VENV:-env}"
+[ -f "$VENV/bin/activate" ] ||
+    die "No Python environment at $VENV (seen from $PWD): run this in the repository's root," \
+        "and make the environment as docs/preparation.md says, or set VENV in site.sh."
+source "$VENV/bin/activate"
+
+# the folder where torch.hub looks, then an address a line, as this torchvision has them
+listing=$(python - "${@:-resnet18}" <<'PYTHON'
+import sys, torch, torchvision
+known = torchvision.models.list_models(module=torchvision.models, include="resnet*")
+unknown = [name for name in sys.argv[1:] if name not in known]
+if unknown:
+    sys.exit(f"{unknown[0]!r} has no weights here: known are {' '.join(known)}")
+print(torch.hub.get_dir() + "/checkpoints")
+for name in sys.argv[1:]:
+    print(torchvision.models.get_model_weights(name).DEFAULT.url)
+PYTHON
+) || exit 1
+folder=$(head -n 1 <<<"$listing")
+mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] ||
+    die "cannot write to $folder: set TORCH_HOME in site.sh to a folder of yours"
+
+# a file's name ends in the first 8 digits of its SHA-256 sum
+holds() { [ -f "$1" ] && [ "$(sha256sum <"$1" | cut -c 1-8)" = "$2" ]; }
+
+while read -r url; do
+    file=${url##*/} sum=${url##*-}
+    sum=${sum%.pth} path=$folder/$file
+    if ! holds "$path" "$sum"; then
+        # a half download has another name, and goes on where it stopped
+        curl --fail --location --proto '=https' --silent --show-error --retry 2 --connect-timeout 20 \
+            --continue-at - --output "$path.part" "${MODELS_MIRROR:-${url%/*}}/$file" || {
+            # 22: the server refused, perhaps since what is there is no part of this file
+            if [ $? = 22 ]; then rm -f "$path.part"; fi
+            die "$file is not fetched: no internet here, or curl's line above says why; run this" \
+                "again on a node with internet, or set MODELS_MIRROR to an https:// folder"
+        }
+        holds "$path.part" "$sum" || {
+            rm "$path.part"
+            die "$file is not kept: what arrived has another SHA-256 sum; run this again"
+        }
+        mv "$path.part" "$path"
+    fi
+    echo "$path"
+done < <(tail -n +2 <<<"$listing")
