@@ -17,7 +17,7 @@ NAME = f"resnet18-{hashlib.sha256(WEIGHTS).hexdigest()[:8]}.pth"
 class Node:
     """A login node with a checkout, and a Python that names the address of our own weights."""
 
-    def __init__(self, folder, server, certificate):
+    def __init__(self, folder, server, trusted):
         self.folder, self.cache = folder, folder / "hub/checkpoints"
         (folder / "src/utils").mkdir(parents=True)
         shutil.copy(ROOT / "src/utils/cache_models.sh", folder / "src/utils")
@@ -29,7 +29,7 @@ class Node:
         server.files = {NAME: WEIGHTS}
         address = f"https://127.0.0.1:{server.server_port}/good"
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "MODELS_MIRROR": address}
-        self.env["CURL_CA_BUNDLE"] = str(certificate)
+        self.env["CURL_CA_BUNDLE"] = str(trusted)
 
     def run(self, *args, **env):
         command = ["bash", "src/utils/cache_models.sh", *args]

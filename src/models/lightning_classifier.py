@@ -25,9 +25,9 @@ class Classifier(L.LightningModule):
     def __init__(self, hparams):
         super().__init__()
         self.save_hyperparameters(hparams)
-        self.network = make_network(hparams)
-        self.example_input_array = torch.zeros(1, *hparams.dims)  # shows the summary the sizes
-        classes = {"task": "multiclass", "num_classes": hparams.num_classes}
+        self.network = make_network(self.hparams)
+        self.example_input_array = torch.zeros(1, *self.hparams.dims)  # shows the summary the sizes
+        classes = {"task": "multiclass", "num_classes": self.hparams.num_classes}
         mean = {**classes, "average": "macro"}  # over the classes
         metrics = {"precision": Precision(**mean), "recall": Recall(**mean), "f1": F1Score(**mean)}
         metrics["acc"] = Accuracy(**classes, average="micro")
