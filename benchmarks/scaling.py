@@ -1,0 +1,116 @@
+"""Images per second of lesson 8 by number of processes, and the efficiency of sharing.
+
+python benchmarks/scaling.py --data_dir DATA                       1 and 2 processes here
+python benchmarks/scaling.py --data_dir DATA --slurm --accelerator gpu   on a cluster: 1, 2, 4
+                                                          GPUs on one node, then on two nodes
+"""
+
+import argparse
+import datetime
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = [(1, 1), (1, 2)]  # nodes, devices
+CLUSTER = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
+# the time of the second epoch, which has neither start-up nor the first use of memory in it
+EPOCH_TIME = re.compile(r"^\[?TrainTime (\d+\.\d+)", re.MULTILINE)
+
+
+def command(args, nodes, devices, folder):
+    """Return the command that trains two short epochs, with as many images a process each time."""
+    words = [sys.executable, str(ROOT / "benchmarks/scaling.py"), "--train", str(args.num_batches)]
+    words += ["--local", f"--num_nodes={nodes}", f"--devices={devices}", "--max_epochs=2"]
+    words += [f"--arch={args.arch}", f"--batch_size={args.batch_size * nodes * devices}"]
+    words += [f"--accelerator={args.accelerator}", f"--limit_train_batches={args.num_batches}"]
+    words += ["--limit_val_batches=1", f"--log_path={folder}", "--version=0"]
+    words += [f"--data_dir={Path(args.data_dir).resolve()}"]
+    if args.slurm:
+        srun = ["srun", f"--nodes={nodes}", f"--ntasks-per-node={devices}", "--mem-per-cpu=4G"]
+        words = [*srun, *([f"--gres=gpu:{devices}"] if args.accelerator == "gpu" else []), *words]
+    return words
+
+
+def seconds(args, nodes, devices):
+    with tempfile.TemporaryDirectory(dir=ROOT if args.slurm else None) as folder:
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        words = command(args, nodes, devices, folder)
+        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        sys.exit(f"{nodes} nodes x {devices} devices did not train: {lines[-1]}")
+    return float(EPOCH_TIME.findall(done.stdout)[-1])
+
+
+def train(arguments):
+    """Run run.py's program, and print how long the training batches of each epoch took."""
+    import time
+
+    sys.path.insert(0, str(ROOT))
+    import run
+    from src.models.lightning_classifier import Classifier
+
+    times = []
+
+    def start(self, batch, batch_idx):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+
+    def end(self):
+        start(self, None, None)
+        if self.trainer.is_global_zero:
+            # the first batches of an epoch still warm up
+            skipped = len(times) // 5
+            per_batch = (times[-1] - times[skipped]) / (len(times) - 1 - skipped)
+            print(f"TrainTime {per_batch:.6f}", flush=True)
+        times.clear()
+
+    Classifier.on_train_batch_start = start
+    Classifier.on_train_epoch_end = end
+    run.__file__ = __file__
+    number = arguments[0]
+    sys.argv = ["run.py", *arguments[1:]]
+    hparams = run.parse_args()
+    # what Lightning starts again for the other processes
+    sys.argv = [__file__, "--train", number, *arguments[1:]]
+    from src.main import main as program
+    from src.utils.arguments import training_arguments
+
+    program(argparse.Namespace(**training_arguments(hparams)))
+
+
+def main():
+    if sys.argv[1:2] == ["--train"]:
+        return train(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", default=os.environ.get("DATA_DIR", "data"))
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per process and step")
+    parser.add_argument("--num_batches", type=int, default=40, help="steps of an epoch, two epochs")
+    parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--slurm", action="store_true", help="start by srun, up to two nodes")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the best counts")
+    args = parser.parse_args()
+    shapes = CLUSTER if args.slurm else HERE
+    best = dict.fromkeys(shapes, float("inf"))
+    for _ in range(args.rounds):  # in turn, so that a slow minute of the machine hits all
+        for shape in shapes:
+            best[shape] = min(best[shape], seconds(args, *shape))
+    print(f"{args.arch}, {args.accelerator}, {args.batch_size} images per process and step")
+    print("nodes  devices  images/s  efficiency")
+    one = args.batch_size / best[shapes[0]]
+    for (nodes, devices), time in best.items():
+        rate = args.batch_size * nodes * devices / time
+        print(f"{nodes:5}  {devices:7}  {rate:8.0f}  {rate / one / nodes / devices:10.2f}")
+    print(f"best of {args.rounds} rounds, torch {torch.__version__}, {datetime.date.today()}")
+
+
+if __name__ == "__main__":
+    main()
