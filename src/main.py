@@ -63,6 +63,7 @@ def main(hparams):
     with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
         trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(
+        model,
         datamodule=data,
         ckpt_path=None if trainer.fast_dev_run else "best",
         weights_only=True,

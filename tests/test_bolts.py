@@ -1,0 +1,81 @@
+"""A DataModule of lightning-bolts under Lightning 2, in an environment of its own: make test."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from course import ROOT, epochs, final_accuracy
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bolts_python(tmp_path_factory):
+    """An environment with requirements-bolts.txt; what the tests' own one has is not copied."""
+    folder = tmp_path_factory.mktemp("bolts") / "env"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = str(folder / "bin/python")
+    purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([python, "-c", purelib], capture_output=True, text=True, check=True)
+    # Python looks there second, so pip installs only what differs
+    Path(own.stdout.strip(), "base.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    requirements = str(ROOT / "requirements-bolts.txt")
+    install = [python, "-m", "pip", "install", "--quiet", "-r", requirements]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+def train(clone, python, *args):
+    clone.git("switch", "--quiet", "6-lightning-data-module")
+    return clone.run(python, "run.py", "--local", "--dataset=bolts", *args)
+
+
+def test_bolts_own_data_module_trains_on_the_sample(module_clone, bolts_python):
+    # 1800 images, all in one step
+    done = train(module_clone, bolts_python, "--batch_size=2000", "--max_epochs=1")
+
+    assert done.returncode == 0, done.stderr
+    assert list(module_clone.folder.glob("logs/bolts/*/checkpoints/epoch=0-step=1.ckpt"))
+    assert len(epochs(done.stdout)) == 1
+    assert final_accuracy(done.stdout) > 0
+    assert re.search(r"data: cifar-10-batches-py, sample: .* 7 files checked in ", done.stdout)
+
+
+def test_the_adapter_keeps_split_and_transforms_of_bolts(module_clone, bolts_python, sample_data):
+    module_clone.git("switch", "--quiet", "6-lightning-data-module")
+    program = f"""
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from src.datasets.bolts import BoltsDataModule
+data = BoltsDataModule({str(sample_data)!r}, val_split=0.2, seed=1)
+data.setup("fit")
+data.setup("test")
+print(*map(len, (data.train_set, data.val_set, data.test_set)), data.dims, data.classes[3])
+images, labels = next(iter(data.train_dataloader()))
+print(tuple(images.shape), images.dtype, images.min() < 0, labels.dtype)
+split = data.bolts.train_dataloader().dataset.indices
+print(sorted([*split, *data.val_set.indices]) == list(range(1500)))
+"""
+
+    done = module_clone.run(bolts_python, "-c", program)
+
+    assert done.stdout.splitlines() == [
+        "1200 300 300 (3, 32, 32) cat",
+        "(64, 3, 32, 32) torch.float32 tensor(True) torch.int64",
+        "True",
+    ], done.stderr
+
+
+def test_without_the_packages_there_is_one_sentence(module_clone):
+    done = train(module_clone, sys.executable)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "src/datasets/bolts.py needs pl_bolts: pip install -r requirements-bolts.txt"
+        " in an environment of its own"
+    )
