@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 try:
-    from src.utils.arguments import Parser, batches, email, name, number, path
+    from src.utils.arguments import Parser, batches, email, name, number, path, training_arguments
+    from src.utils.ending import plain_errors
     from src.utils.find import names
     from src.utils.processes import check_tasks, gpus_of_a_node, per_process
-    from src.utils.slurm import Cluster, has_slurm, make_version, train_here
+    from src.utils.slurm import Cluster, has_slurm, make_version
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
     raise SystemExit(f"{why} (docs/preparation.md)") from None
@@ -95,12 +96,8 @@ def parse_args():
         default="cross_entropy",
         help="loss function of torch.nn.functional",
     )
-    parser.add_argument(
-        "--max_epochs", type=number(int, 1), default=10, help="times through the data"
-    )
-    parser.add_argument(
-        "--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of all chance"
-    )
+    parser.add_argument("--max_epochs", type=number(int, 1), default=10, help="times over all data")
+    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of chance")
     for part, stage in (("train", "training"), ("val", "validation")):
         parser.add_argument(
             f"--limit_{part}_batches",
@@ -186,7 +183,8 @@ def main():
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     from src.main import main as train  # takes seconds to import
 
-    return train_here(train, hparams)
+    with plain_errors():
+        train(argparse.Namespace(**training_arguments(hparams)))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,16 @@ source "$VENV/bin/activate"
 # print lines when they come, not at the end
 export PYTHONUNBUFFERED=1
 
+# a process that a signal has ended cannot say so itself; the exit code stays what it is
+explain() {
+    local code=$?
+    if [ $code -gt 128 ]; then
+        echo "A process was ended by SIG$(kill -l $code). If a line above names memory, ask for" \
+            "more with --mem; for other causes see docs/troubleshooting.md." >&2
+    fi
+}
+trap explain EXIT
+
 if [ -n "${SLURM_JOB_ID:-}" ]; then
     # as many threads a process as CPUs are asked for
     export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"

@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from src.models.lightning_classifier import Classifier
 from src.models.resnet import load_weights
 from src.utils.arguments import shortened
+from src.utils.done import write_done
 from src.utils.find import find
 from src.utils.processes import environment, hardware, per_process, strategy
 from src.utils.tensorboard import TensorBoardPlots
@@ -70,4 +71,4 @@ def main(hparams):
         verbose=False,
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
-    log.info(f"logs: {trainer.log_dir}")
+    log.info(f"logs: {write_done(trainer, metrics)}")

@@ -17,11 +17,12 @@ LAST = 8
 BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 52, 7: 40, 8: 40}
 MOVING = 6  # the lesson that may move lines between files besides
 NEW_FILES = {
+    2: {"src/utils/done.py": 20},
     4: {
         "run.py": 100,
         "src/utils/slurm.py": 120,
         "src/utils/arguments.py": 80,
-        "src/utils/job.sh": 40,
+        "src/utils/job.sh": 50,
         "src/utils/submit.sh": 30,
     },
     5: {"src/utils/tensorboard.py": 80},
@@ -32,7 +33,7 @@ NEW_FILES = {
         "src/utils/images.py": 130,
     },
     7: {"src/models/resnet.py": 60, "src/utils/cache_models.sh": 60},
-    8: {"run.sh": 60, "src/utils/processes.py": 150, "src/utils/shares.py": 50},
+    8: {"run.sh": 70, "src/utils/processes.py": 150, "src/utils/shares.py": 50},
 }
 MAX_REWRITE_RATIO = 1.4
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}

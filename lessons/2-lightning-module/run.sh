@@ -25,6 +25,22 @@ source "$VENV/bin/activate"
 # one thread a process, as CPUs are asked for; print lines when they come, not at the end
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 
+if [ "${SLURM_NTASKS:-1}" != 1 ]; then
+    echo "This job has $SLURM_NTASKS tasks, but until lesson 8 the program is a single process:" \
+        "leave --nodes and --ntasks-per-node at 1." >&2
+    exit 1
+fi
+
+# a process that a signal has ended cannot say so itself; the exit code stays what it is
+explain() {
+    local code=$?
+    if [ $code -gt 128 ]; then
+        echo "A process was ended by SIG$(kill -l $code). If a line above names memory, ask for" \
+            "more with --mem; for other causes see docs/troubleshooting.md." >&2
+    fi
+}
+trap explain EXIT
+
 if [ -n "${SLURM_JOB_ID:-}" ]; then
     # srun does not take over --cpus-per-task by itself, nor at some sites the environment
     export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 try:
-    from src.utils.arguments import Parser, email, name, number, path
-    from src.utils.slurm import Cluster, has_slurm, make_version, train_here
+    from src.utils.arguments import Parser, email, name, number, path, training_arguments
+    from src.utils.ending import plain_errors
+    from src.utils.slurm import Cluster, has_slurm, make_version
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
     raise SystemExit(f"{why} (docs/preparation.md)") from None
@@ -35,12 +36,8 @@ def parse_args():
         tunable=True,
         help="step size of the optimizer; one of a list for each of several trials",
     )
-    parser.add_argument(
-        "--max_epochs", type=number(int, 1), default=10, help="times through the data"
-    )
-    parser.add_argument(
-        "--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of all chance"
-    )
+    parser.add_argument("--max_epochs", type=number(int, 1), default=10, help="times over all data")
+    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of chance")
     parser.add_argument("--nb_trials", type=number(int, 1, 5), default=1, help="jobs, one a trial")
     parser.add_argument("--time_min", type=number(int, 1), default=15, help="time limit in minutes")
     parser.add_argument("--mem_gb", type=number(int, 1), default=4, help="memory of a node in GB")
@@ -86,12 +83,15 @@ def main():
         return launch(hparams)
     if hparams.nb_trials > 1:
         raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        raise SystemExit("this is a single process until lesson 8: call srun with --ntasks=1")
     if hparams.version is None:
         hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     from src.main import main as train  # takes seconds to import
 
-    return train_here(train, hparams)
+    with plain_errors():
+        train(argparse.Namespace(**training_arguments(hparams)))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 try:
-    from src.utils.arguments import Parser, batches, email, name, number, path
+    from src.utils.arguments import Parser, batches, email, name, number, path, training_arguments
+    from src.utils.ending import plain_errors
     from src.utils.find import names
-    from src.utils.slurm import Cluster, has_slurm, make_version, train_here
+    from src.utils.slurm import Cluster, has_slurm, make_version
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
     raise SystemExit(f"{why} (docs/preparation.md)") from None
@@ -71,12 +72,8 @@ def parse_args():
         default="cross_entropy",
         help="loss function of torch.nn.functional",
     )
-    parser.add_argument(
-        "--max_epochs", type=number(int, 1), default=10, help="times through the data"
-    )
-    parser.add_argument(
-        "--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of all chance"
-    )
+    parser.add_argument("--max_epochs", type=number(int, 1), default=10, help="times over all data")
+    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of chance")
     for part, stage in (("train", "training"), ("val", "validation")):
         parser.add_argument(
             f"--limit_{part}_batches",
@@ -144,12 +141,15 @@ def main():
         return launch(hparams)
     if hparams.nb_trials > 1:
         raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        raise SystemExit("this is a single process until lesson 8: call srun with --ntasks=1")
     if hparams.version is None:
         hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     from src.main import main as train  # takes seconds to import
 
-    return train_here(train, hparams)
+    with plain_errors():
+        train(argparse.Namespace(**training_arguments(hparams)))
 
 
 if __name__ == "__main__":

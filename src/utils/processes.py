@@ -3,9 +3,12 @@
 import logging
 import os
 import re
+import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+
+from src.utils.ending import end_at_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +121,15 @@ def strategy(hparams):
     """Return what keeps the processes together; one that waits too long for another gives up."""
     from lightning.pytorch.strategies import DDPStrategy  # takes seconds to import
 
+    class Strategy(DDPStrategy):
+        def barrier(self, *args, **kwargs):
+            super().barrier(*args, **kwargs)
+            # Lightning's handler, made just before, waits for all; those that are dead never come
+            signal.signal(signal.SIGTERM, end_at_sigterm)
+
     if hparams.num_nodes * hparams.devices == 1:
         return "auto"
-    return DDPStrategy(timeout=timedelta(minutes=hparams.timeout_min))
+    return Strategy(timeout=timedelta(minutes=hparams.timeout_min))
 
 
 def environment():

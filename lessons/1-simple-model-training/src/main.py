@@ -11,6 +11,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
+from src.utils.ending import plain_errors
 
 HPARAMS = Namespace(
     data_dir=os.environ.get("DATA_DIR", "data"),
@@ -22,13 +23,12 @@ HPARAMS = Namespace(
 
 
 def make_loaders(hparams):
-    """Return the loaders of the training, validation and test images."""
+    """Return the loaders of the training images, a tenth kept for validation, and the test."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
     train_set = MNIST(hparams.data_dir, train=True, transform=transform)
     test_set = MNIST(hparams.data_dir, train=False, transform=transform)
-    # every tenth image is kept from training, to see how the network does on images it never saw
     generator = torch.Generator().manual_seed(hparams.seed)
     train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
     train_loader = DataLoader(
@@ -103,4 +103,5 @@ def main(hparams):
 
 
 if __name__ == "__main__":
-    main(HPARAMS)
+    with plain_errors():
+        main(HPARAMS)

@@ -19,19 +19,19 @@ from torchvision.datasets import MNIST
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data.check import check_data
+from src.utils.done import write_done
 from src.utils.tensorboard import TensorBoardPlots
 
 log = logging.getLogger(__name__)
 
 
 def make_loaders(hparams):
-    """Return the loaders of the training, validation and test images."""
+    """Return the loaders of the training images, a tenth kept for validation, and the test."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
     train_set = MNIST(hparams.data_dir, train=True, transform=transform)
     test_set = MNIST(hparams.data_dir, train=False, transform=transform)
-    # every tenth image is kept from training, to see how the network does on images it never saw
     generator = torch.Generator().manual_seed(hparams.seed)
     train_set, val_set = random_split(train_set, [0.9, 0.1], generator=generator)
     train_loader = DataLoader(
@@ -147,4 +147,4 @@ def main(hparams):
         verbose=False,
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
-    log.info(f"logs: {trainer.log_dir}")
+    log.info(f"logs: {write_done(trainer, metrics)}")

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import model_summary, rank_zero_only
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from src.models.lightning_classifier import Classifier
+from src.utils.done import write_done
 from src.utils.find import find
 from src.utils.tensorboard import TensorBoardPlots
 
@@ -56,4 +57,4 @@ def main(hparams):
         verbose=False,
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
-    log.info(f"logs: {trainer.log_dir}")
+    log.info(f"logs: {write_done(trainer, metrics)}")

@@ -30,4 +30,13 @@ export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" SLURM_EXPORT_ENV=ALL
 # a task that fails ends the others
 export SLURM_KILL_BAD_EXIT=1
+# a process that a signal has ended cannot say so itself; the exit code stays what it is
+explain() {
+    local code=$?
+    if [ $code -gt 128 ]; then
+        echo "A process was ended by SIG$(kill -l $code). If a line above names memory, ask for" \
+            "more with --mem_gb; for other causes see docs/troubleshooting.md." >&2
+    fi
+}
+trap explain EXIT
 # the last command, so that its exit code is the job's

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 from test_tube import SlurmCluster
@@ -36,16 +35,6 @@ def make_version(folder):
     except OSError as error:
         reason = f"cannot make a folder in {folder} ({error.strerror})"
         raise SystemExit(f"{reason}; name another --log_path") from None
-
-
-def train_here(train, hparams):
-    """Train in this process; Lightning would end with 0 after SIGTERM, and Slurm say COMPLETED."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException  # takes seconds to import
-
-    try:
-        train(Namespace(**training_arguments(hparams)))
-    except SIGTERMException:
-        raise SystemExit(143) from None
 
 
 def submit(script):
