@@ -5,7 +5,7 @@ import logging
 import lightning as L
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, random_split
+from torch.utils.data import DataLoader, Dataset, get_worker_info, random_split
 
 from data.check import check_data
 
@@ -42,7 +42,9 @@ class ImagesInMemory(Dataset):
 
     @staticmethod
     def collate_fn(batch):
-        return batch  # __getitems__ has made a batch already
+        """Return what __getitems__ has made; a worker hands it over in shared memory."""
+        # here, since where Python moves it there, an error would be lost and all would wait
+        return [part.share_memory_() for part in batch] if get_worker_info() else batch
 
 
 class ImageDataModule(L.LightningDataModule):

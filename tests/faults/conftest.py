@@ -1,0 +1,60 @@
+"""What the tests of planted faults share: a login node on lesson 8, and the page that they hold."""
+
+import re
+
+import pytest
+from course import ROOT
+from desk import Site
+
+PAGE = ROOT / "docs/troubleshooting.md"
+
+
+@pytest.fixture(scope="module")
+def site(practice_cluster, module_clone):
+    practice_cluster.heal()
+    return Site(practice_cluster, module_clone)
+
+
+@pytest.fixture
+def desk(site):
+    """The finished program, unchanged and without logs."""
+    site.clone.git("checkout", "--quiet", ".")
+    site.clone.git("switch", "--quiet", "8-distributed-training")
+    site.clone.git("clean", "--quiet", "-d", "--force", "-x", "logs", "lightning_logs")
+    return site
+
+
+@pytest.fixture
+def plant(desk):
+    """Plant a statement into the 30th training step of one process."""
+
+    def edit(statement, rank=0):
+        [program] = [path for path in desk.folder.glob("src/**/*.py") if STEP in path.read_text()]
+        condition = f"if self.global_step == 30 and self.trainer.global_rank == {rank}:"
+        planted = f"{STEP}        {condition}\n            import os, time; {statement}\n"
+        program.write_text(program.read_text().replace(STEP, planted))
+
+    yield edit
+    desk.clone.git("checkout", "--quiet", ".")
+
+
+STEP = "    def training_step(self, batch, batch_idx):\n"
+
+
+def sections():
+    """Heading -> text, of the faults on the page."""
+    found = re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", PAGE.read_text(), re.M | re.S)
+    return dict(found)
+
+
+@pytest.fixture
+def page():
+    """Compare a log with what the page says that one sees; <word> on the page stands for any."""
+
+    def shows(heading, text):
+        block = re.search(r"^```output\n(.*?)^```", sections()[heading], re.M | re.S)[1]
+        for line in block.splitlines():
+            pattern = re.sub(r"<[a-z][\w /-]*>", ".+?", re.escape(line).replace(r"\ ", " "))
+            assert re.search(pattern, text), f"not seen: {line}\n{text[-3000:]}"
+
+    return shows

@@ -1,0 +1,102 @@
+"""Bad data, full disks and small shared memory: make test."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+LAST = "8-distributed-training"
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+FAST = ["--arch=fully_connected", "--max_epochs=1"]
+LASTING = ["--arch=fully_connected", "--max_epochs=500"]
+
+
+@pytest.fixture
+def small_disk(desk):
+    """A folder of the clone that holds one checkpoint (5 MB) and not two."""
+    folder = desk.folder / "small"
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(desk, page, small_disk):
+    job = desk.submit_run_sh(LAST, "--ntasks-per-node=1", args=["--log_path=small", *LASTING])
+
+    desk.wait(job)
+
+    assert desk.accounted(job) == "FAILED"
+    log = desk.run_sh_log(job)
+    assert "Traceback" not in log
+    assert not list(small_disk.rglob("DONE.json"))
+    page("The disk is full", log)
+    program = (
+        "import sys, torch\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: torch.load(path, weights_only=True); print('whole', path)\n"
+        "    except Exception: print('cut', path)\n"
+    )
+    checkpoints = map(str, small_disk.rglob("*.ckpt"))
+    found = desk.clone.run(sys.executable, "-c", program, *checkpoints).stdout
+    assert found.count("whole") == 1, found
+
+
+@pytest.mark.parametrize("branch", ["3-improved-data-loading", LAST])
+def test_f14_a_small_shared_memory_is_one_sentence(desk, page, branch):
+    desk.clone.git("switch", "--quiet", branch)
+    program = "-m src.main"
+    if branch == LAST:
+        program = f"run.py --local --num_workers=2 {' '.join(FAST)}"
+    private = f"mount -t tmpfs -o size=256k tmpfs /dev/shm && exec {sys.executable} {program}"
+
+    words = ["srun", "--ntasks=1", "--mem=4G", "unshare", "--mount", "bash", "-c", private]
+    done = desk.clone.run(*words, env=desk.env, timeout=120)
+
+    if "unshare" in done.stderr:
+        pytest.skip("a private mount needs root")
+    assert done.returncode == 1
+    assert "test loss" not in done.stdout
+    page("The shared memory is too small", done.stderr)
+
+
+def test_f14_a_worker_that_is_killed_is_one_sentence(desk, plant, page):
+    plant("from multiprocessing import active_children as a; os.kill(a()[0].pid, 9)")
+
+    [job] = desk.launched("--num_workers=1", *LASTING)
+
+    page("A process that loads data was killed", desk.failed(job))
+
+
+def damage_byte(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+DAMAGE = {
+    "a changed byte": (damage_byte, "is damaged"),
+    "a cut file": (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is damaged"),
+    "an empty file": (lambda path: path.write_bytes(b""), "is empty"),
+    "a missing file": (lambda path: path.unlink(), "is missing"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_f24_damaged_data_fail_the_job_before_it_trains(desk, page, tmp_path, damage):
+    change, sentence = DAMAGE[damage]
+    folder = tmp_path / "cifar-10-batches-py"
+    shutil.copytree(desk.folder / "data/cifar-10-batches-py", folder)
+    change(folder / "data_batch_4")
+
+    [job] = desk.launched("--num_nodes=2", f"--data_dir={tmp_path}", *FAST)
+    log = desk.failed(job)
+
+    assert f"data_batch_4 {sentence}" in log
+    assert "Traceback" not in log
+    assert "epoch " not in log
+    page("The data are missing or damaged", log)

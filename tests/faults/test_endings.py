@@ -1,0 +1,150 @@
+"""How jobs end that do not train to their end: make test."""
+
+import os
+import time
+
+import pytest
+from practice import wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+FAST = ["--arch=fully_connected", "--max_epochs=500"]
+LESSON_1, LESSON_2, LESSON_3 = (
+    "1-simple-model-training",
+    "2-lightning-module",
+    "3-improved-data-loading",
+)
+BY_SBATCH = [LESSON_1, LESSON_2, LESSON_3]
+BY_RUN_PY = ["5-improved-logging", "8-distributed-training"]
+
+
+def begun(desk, branch):
+    """Start a training that lasts, and return the job once it has trained an epoch."""
+    desk.clone.git("switch", "--quiet", branch)
+    program = desk.folder / "src/main.py"
+    program.write_text(program.read_text().replace("max_epochs=10,", "max_epochs=500,"))
+    job = desk.submit_run_sh(branch)
+    wait_until(lambda: "epoch  1/" in desk.run_sh_log(job), 120, "the first epoch")
+    return job
+
+
+@pytest.mark.parametrize("branch", BY_SBATCH)
+def test_f10_a_signal_to_the_step_never_shows_completed_in_lessons_1_to_3(desk, page, branch):
+    job = begun(desk, branch)
+
+    desk.run(["scancel", "--signal=TERM", f"{job}.0"])
+    desk.wait(job)
+
+    log = desk.run_sh_log(job)
+    assert desk.accounted(job) == "FAILED"
+    assert "test loss" not in log
+    assert not list(desk.folder.glob("lightning_logs/*/DONE.json"))
+    page("A process was ended by SIGTERM", log)
+
+
+@pytest.mark.parametrize("signal", ["TERM", "INT", "KILL", "USR1"])
+def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(desk, page, signal):
+    [job] = desk.launched("--num_nodes=2", *FAST)
+    desk.wait_for_training(job)
+
+    desk.run(["scancel", f"--signal={signal}", f"{job}.0"])
+    log = desk.failed(job)
+
+    sentences = {
+        "TERM": "A process was ended by SIGTERM",
+        "KILL": "A process was killed",
+        "USR1": "A process was ended by SIGUSR1",
+    }
+    if signal == "INT":
+        assert "interrupted" in log
+    else:
+        page(sentences[signal], log)
+
+
+def test_f10_a_job_that_is_cancelled_is_not_completed(desk):
+    [job] = desk.launched("--num_nodes=2", *FAST)
+    desk.wait_for_training(job)
+
+    desk.run(["scancel", job])
+
+    desk.failed(job)
+    assert desk.accounted(job) == "CANCELLED"
+
+
+def test_f10_a_job_at_its_time_limit_is_not_completed(desk, page):
+    [job] = desk.launched("--time_min=1", "--arch=fully_connected", "--max_epochs=100000")
+
+    log = desk.failed(job, timeout=240)
+
+    assert desk.accounted(job) == "TIMEOUT"
+    page("The time was too short", log)
+
+
+@pytest.mark.parametrize("branch", BY_RUN_PY)
+def test_f10_a_training_that_raises_is_not_completed(desk, plant, page, branch):
+    desk.clone.git("switch", "--quiet", branch)
+    plant("raise ValueError('boom')")
+
+    [job] = desk.launched()
+
+    page("The program has a mistake", desk.failed(job))
+
+
+@pytest.mark.parametrize("branch", BY_RUN_PY)
+def test_f10_a_training_over_its_memory_is_not_completed(desk, plant, page, branch):
+    desk.clone.git("switch", "--quiet", branch)
+    plant("hog = b'x' * 3 * 2**30; time.sleep(60)")
+
+    [job] = desk.launched("--mem_gb=2")
+
+    page("The memory was too small", desk.failed(job))
+
+
+def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(desk):
+    job = desk.submit_run_sh(LESSON_2)
+
+    assert desk.wait(job) == "COMPLETED"
+
+    done = (desk.folder / f"lightning_logs/version_{job}/DONE.json").read_text()
+    assert '"steps": 220' in done  # 10 epochs of 1350 images, 64 in a step
+    assert '"test_acc": 0.9' in done
+
+
+@pytest.mark.parametrize("branch", [LESSON_1, "8-distributed-training"])
+def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
+    if branch == LESSON_1:
+        job, log = begun(desk, branch), desk.run_sh_log
+    else:
+        [job] = desk.launched(*FAST)
+        desk.wait_for_training(job)
+        log = desk.log
+
+    desk.run(["scontrol", "requeue", job])
+    wait_until(lambda: desk.state_of(job) == "PENDING", 60, "in the queue again")
+    time.sleep(2)
+    desk.start_soon(job)
+    wait_until(lambda: log(job).count("epoch  1/") == 2, 120, "a second first epoch")
+    desk.run(["scancel", job])
+    desk.wait(job)
+
+    assert desk.accounted(job) == "CANCELLED"
+    assert log(job).count("data: ") == 2
+
+
+def test_f25_a_job_outlives_the_loss_of_its_node_and_trains_to_the_end(desk, page):
+    [job] = desk.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=40")
+    desk.wait_for_training(job)
+    [pid] = [pid for pid, name in desk.processes().items() if name == "node2"]
+
+    os.kill(pid, 9)
+    wait_until(lambda: desk.show(job)["Restarts"] == "1", 90, "the loss of the node")
+    desk.main.up()
+    state = desk.wait(job, timeout=240)
+
+    log = desk.log(job) + desk.log(job, "err")
+    desk.main.heal()
+    assert state == "COMPLETED", log
+    assert log.count("epoch  1/") == 2
+    assert log.count("test loss") == 1
+    assert list(desk.folder.glob("logs/*/version_0/DONE.json"))
+    page("A node was lost", log)
