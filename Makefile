@@ -9,6 +9,9 @@ PYTHON := $(VENV)/bin/python
 PIP_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
+# checkpoints are pickles, which can run code: what must be nowhere, and what must say weights_only=True
+UNSAFE := weights_only *= *[^T ]|NO_WEIGHTS_ONLY_LOA[D]
+LOADS := (torch[.]load|load_from_checkpoint)[(]
 NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
 SCRIPTS := run.sh $(wildcard data/*.sh src/utils/*.sh lessons/*/*.sh lessons/*/src/utils/*.sh .ci/run site.example.sh)
 
@@ -56,6 +59,8 @@ check: $(VENV)/.setup-dev  ## style, types, shell scripts and spelling
 	$(PYTHON) -m mypy
 	$(VENV)/bin/shellcheck $(SCRIPTS)
 	$(VENV)/bin/codespell
+	@! git grep -nE '$(UNSAFE)' || { echo "A file that is loaded must not run code: leave weights_only at True." >&2; exit 1; }
+	@! git grep -nE '$(LOADS)' | grep -v 'weights_only=True' || { echo "Add weights_only=True." >&2; exit 1; }
 
 test-fast: $(VENV)/.setup-dev  ## the tests that need neither Slurm nor minutes
 	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu"

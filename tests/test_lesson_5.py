@@ -110,7 +110,7 @@ def run(lesson):
     done = lesson.run(sys.executable, "-c", DRIVER)
     assert done.returncode == 0, done.stderr
     folder = lesson.folder / "logs/mnist/version_0"
-    kept = torch.load(lesson.folder / "kept.pt")
+    kept = torch.load(lesson.folder / "kept.pt", weights_only=True)
     events = EventAccumulator(str(folder), size_guidance=dict.fromkeys(KINDS, 0))
     return Run(done.stdout, done.stderr, folder, kept, events.Reload())
 
