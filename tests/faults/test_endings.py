@@ -1,6 +1,5 @@
 """How jobs end that do not train to their end: make test."""
 
-import os
 import time
 
 import pytest
@@ -129,22 +128,3 @@ def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
 
     assert desk.accounted(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
-
-
-def test_f25_a_job_outlives_the_loss_of_its_node_and_trains_to_the_end(desk, page):
-    [job] = desk.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=40")
-    desk.wait_for_training(job)
-    [pid] = [pid for pid, name in desk.processes().items() if name == "node2"]
-
-    os.kill(pid, 9)
-    wait_until(lambda: desk.show(job)["Restarts"] == "1", 90, "the loss of the node")
-    desk.main.up()
-    state = desk.wait(job, timeout=240)
-
-    log = desk.log(job) + desk.log(job, "err")
-    desk.main.heal()
-    assert state == "COMPLETED", log
-    assert log.count("epoch  1/") == 2
-    assert log.count("test loss") == 1
-    assert list(desk.folder.glob("logs/*/version_0/DONE.json"))
-    page("A node was lost", log)
