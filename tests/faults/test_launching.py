@@ -7,8 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from course import make_clone
-from desk import Site
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -73,21 +71,6 @@ def test_f16_a_value_that_could_be_a_command_is_refused_and_not_run(desk, page):
     assert not list(desk.folder.rglob("PWNED"))
     assert not left_behind(desk)
     page("A value is refused", done.stderr)
-
-
-def test_f16_a_job_from_a_folder_with_a_hostile_name_trains(desk, course, sample_data, tmp_path):
-    home = tmp_path / 'it\'s $(touch PWNED); a "folder" * `touch PWNED` #SBATCH & é'
-    home.mkdir()
-    clone = make_clone(course, sample_data, home)
-    clone.git("switch", "--quiet", "8-distributed-training")
-    other = Site(desk.main, clone)
-
-    [job] = other.launched("--num_nodes=2", *FAST)
-    state = other.wait(job, timeout=180)
-
-    assert state == "COMPLETED", other.log(job, "err")
-    assert list(clone.folder.glob("logs/cifar10/version_0/DONE.json"))
-    assert not list(tmp_path.rglob("PWNED"))
 
 
 def test_f16_a_job_that_launches_itself_is_refused(desk, page):
