@@ -72,4 +72,3 @@ def main(hparams):
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
     log.info(f"logs: {write_done(trainer, metrics)}")
-    trainer.strategy.barrier()  # no process leaves while another still talks to it

@@ -6,9 +6,10 @@ from pathlib import Path
 
 def write_done(trainer, metrics):
     """Write steps and metrics into DONE.json in the log folder; return that folder, or None."""
-    if trainer.is_global_zero and trainer.log_dir:
+    folder = trainer.log_dir  # every process must ask for it, and once: process 0 tells the others
+    if trainer.is_global_zero and folder:
         done = {"steps": trainer.global_step, **metrics}
-        part = Path(trainer.log_dir, ".DONE.json")
+        part = Path(folder, ".DONE.json")
         part.write_text(json.dumps(done, indent=4) + "\n")
         part.replace(part.with_name("DONE.json"))  # the whole file or none
-    return trainer.log_dir
+    return folder
