@@ -9,13 +9,10 @@ PYTHON := $(VENV)/bin/python
 PIP_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
-# checkpoints are pickles, which can run code: what must be nowhere, and what must say weights_only=True
-UNSAFE := weights_only *= *[^T ]|NO_WEIGHTS_ONLY_LOA[D]
-LOADS := (torch[.]load|load_from_checkpoint)[(]
 NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
 SCRIPTS := run.sh $(wildcard data/*.sh src/utils/*.sh lessons/*/*.sh lessons/*/src/utils/*.sh .ci/run site.example.sh)
 
-.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs
+.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -53,12 +50,18 @@ lessons: needs  ## build the lesson branches from main
 diff: needs  ## show what a lesson changes: make diff N=3
 	@$(PYTHON3) tools/lessons.py diff $(N)
 
-check: $(VENV)/.setup-dev  ## style, types, shell scripts and spelling
+check: $(VENV)/.setup-dev safe-loads  ## style, types, shell scripts and spelling
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/shellcheck $(SCRIPTS)
 	$(VENV)/bin/codespell
+
+# checkpoints are pickles, which can run code: what must be nowhere, and what must say weights_only=True
+UNSAFE := weights_only *= *[^T ]|NO_WEIGHTS_ONLY_LOA[D]
+LOADS := (torch[.]load|load_from_checkpoint)[(]
+
+safe-loads:
 	@! git grep -nE '$(UNSAFE)' || { echo "A file that is loaded must not run code: leave weights_only at True." >&2; exit 1; }
 	@! git grep -nE '$(LOADS)' | grep -v 'weights_only=True' || { echo "Add weights_only=True." >&2; exit 1; }
 

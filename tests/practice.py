@@ -165,8 +165,16 @@ class PracticeCluster:
         wait_until(lambda: not self.run(["squeue", "--noheader"]), 60, "an empty queue")
         self.run(["scontrol", "update", "partitionname=work", "GraceTime=30"])
         for node in ["node1", "node2"]:
-            if self.run(["sinfo", "-hN", "-n", node, "-o", "%T"]).split()[0] != "idle":
-                self.run(["scontrol", "update", f"nodename={node}", "state=resume"])
+            wait_until(lambda node=node: self.is_idle(node), 60, f"{node} is idle")
+
+    def is_idle(self, node: str) -> bool:
+        """Whether a node waits for work; one that Slurm took out of use is given back."""
+        state = self.run(["sinfo", "-hN", "-n", node, "-o", "%T"]).split()[0]
+        if state.startswith(("down", "drain", "fail")):
+            # refused while the node ends its last job, hence asked for again
+            command = ["scontrol", "update", f"nodename={node}", "state=resume"]
+            subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+        return state == "idle"
 
 
 def require_packages() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,28 +155,6 @@ def test_a_file_that_is_no_batch_is_refused_and_runs_nothing(
     assert not (tmp_path / "PWNED").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("resum", [False, True], ids=["with the old sums", "with sums to match"])
-def test_hostile_data_end_the_training_in_one_sentence(lesson, sample_data, tmp_path, resum):
-    folder = tmp_path / "data/cifar-10-batches-py"
-    shutil.copytree(sample_data / "cifar-10-batches-py", folder)
-    content = pickle.dumps({"data": Hostile(), "labels": []})
-    old = hashlib.sha256((folder / "data_batch_3").read_bytes()).hexdigest()
-    (folder / "data_batch_3").write_bytes(content)
-    if resum:
-        sums = (folder / "SHA256SUMS").read_text()
-        new = hashlib.sha256(content).hexdigest()
-        (folder / "SHA256SUMS").write_text(sums.replace(old, new))
-
-    done = lesson(EIGHT, f"--data_dir={tmp_path}/data", "--arch=fully_connected", code=1)
-
-    last = done.stderr.splitlines()[-1]
-    assert f"{folder}/data_batch_3 is {'no batch' if resum else 'damaged'}" in last
-    assert "bash data/get_cifar10.sh" in last
-    assert "Traceback" not in done.stderr
-    assert not list(lesson.folder.rglob("PWNED"))
-
-
 # --- networks
 
 
@@ -230,6 +209,25 @@ def test_weights_that_are_missing_or_damaged_name_the_script(cached, damage):
         SystemExit, match=f"{path} is {damage}; run .bash src/utils/cache_models.sh"
     ):
         load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
+
+
+@pytest.mark.parametrize(
+    "content", [pickle.dumps(Hostile()), b"", b"no weights"], ids=["hostile", "empty", "text"]
+)
+def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(cached, monkeypatch, content):
+    path, _ = cached
+    monkeypatch.chdir(path.parent)
+    digest = hashlib.sha256(content).hexdigest()
+    path = path.rename(path.with_name(f"resnet18-{digest[:8]}.pth"))
+    path.write_bytes(content)
+    torchvision.models.get_model_weights(
+        "resnet18"
+    ).DEFAULT.url = f"https://example.org/{path.name}"
+
+    with pytest.raises(SystemExit, match=f"{path} is no file of weights; run .bash src/utils/"):
+        load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
+
+    assert not Path("PWNED").exists()
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Processes that are too many, too few, dead or stuck: make test."""
 
+import os
 import re
 import socket
 import sys
 
 import pytest
 from course import ROOT, epochs
+from practice import wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -150,6 +152,28 @@ def test_f20_without_slurm_too_no_process_is_left(desk, plant, statement):
     assert "test loss" not in done.stdout
     left = desk.clone.run("pgrep", "--full", f"{desk.folder}/run.py").stdout
     assert left == ""
+
+
+# --- F25: a node that is lost
+
+
+def test_f25_a_job_whose_node_was_lost_starts_again(desk, page):
+    [job] = desk.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
+    desk.wait_for_training(job)
+
+    for pid, name in desk.main.processes().items():
+        if name == "node2":
+            os.kill(pid, 9)
+    wait_until(lambda: desk.show(job)["Restarts"] == "1", 120, "node2 is lost")
+    desk.main.up()
+    state = desk.wait(job, timeout=240)
+
+    log = desk.log(job)
+    assert state == "COMPLETED", log + desk.log(job, "err")
+    assert log.count("epoch  1/") == log.count("data: ") == 2
+    assert log.count(" test loss") == 1
+    assert len(list(desk.folder.glob("logs/**/DONE.json"))) == 1
+    page("A node was lost", log + desk.log(job, "err"))
 
 
 # --- F21: the port

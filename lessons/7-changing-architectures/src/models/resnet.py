@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torchvision
@@ -34,7 +35,10 @@ def load_weights(network, arch):
     # the name ends in the first digits of the file's SHA-256 sum: resnet18-f37072fd.pth
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.split("-")[-1]):
         raise SystemExit(f"--weights DEFAULT: {path} is damaged; {remedy}")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError):
+        raise SystemExit(f"--weights DEFAULT: {path} is no file of weights; {remedy}") from None
     own = network.state_dict()
     # grey images: what all three colours together said
     if own["conv1.weight"].shape[1] == 1:
