@@ -15,7 +15,7 @@ from src.models.resnet import load_weights
 from src.utils.arguments import shortened
 from src.utils.done import write_done
 from src.utils.find import find
-from src.utils.processes import environment, hardware, per_process, strategy
+from src.utils.processes import disconnect, environment, hardware, per_process, strategy
 from src.utils.tensorboard import TensorBoardPlots
 
 log = logging.getLogger(__name__)
@@ -72,3 +72,4 @@ def main(hparams):
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
     log.info(f"logs: {write_done(trainer, metrics)}")
+    disconnect(trainer)

@@ -1,5 +1,6 @@
 """The practice cluster for tests: a session-wide fixture and what a test does with a cluster."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -177,18 +179,27 @@ class PracticeCluster:
         return state == "idle"
 
 
-def require_packages() -> None:
+@contextmanager
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold a lock for all processes of this test run: apt-get runs once at a time."""
+    with (tmp_path_factory.getbasetemp().parent / "apt-get.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def require_packages(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Install them where that can be done; skip, with the reason, where it cannot."""
     env = clean_environment()
     command = [sys.executable, str(PRACTICE), "install"]
-    done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=900)
+    with alone(tmp_path_factory):
+        done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=900)
     if done.returncode != 0:
         pytest.skip(f"no practice cluster: {done.stderr.strip().splitlines()[-1]}")
 
 
 @pytest.fixture(scope="session")
-def practice_cluster() -> Iterator[PracticeCluster]:
-    require_packages()
+def practice_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeCluster]:
+    require_packages(tmp_path_factory)
     # not in pytest's own folder, whose path may be too long or closed to others
     folder = Path(tempfile.mkdtemp(prefix="practice-test-"))
     cluster = PracticeCluster(folder / "state")

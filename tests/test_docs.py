@@ -61,3 +61,21 @@ def test_files_that_the_readme_lists_exist():
         for name in line.split("  ")[0].split():
             pattern = name.replace("N-name", "*").replace("N.md", "*.md").rstrip("/")
             assert list(Path(ROOT).glob(pattern)), name
+
+
+def test_every_fault_on_the_page_is_planted_by_a_test():
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    sections = re.findall(r"^### (.*)\n\n(```output)?", text, re.MULTILINE)
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/faults/test_*.py"))
+
+    assert len(sections) > 20
+    for heading, shown in sections:
+        assert shown, f"{heading}: what does one see?"
+        assert f'"{heading}"' in tests, f"{heading}: no test compares it with a log"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tensorboard_is_documented_on_localhost_only(page):
+    text = page.read_text()
+
+    assert not re.search(r"--bind_all|--host[ =](?!localhost|127\.0\.0\.1)|0\.0\.0\.0", text)

@@ -64,6 +64,8 @@ trainer = L.Trainer(
     callbacks=[Report()],
 )
 trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=8))
+trainer.strategy.barrier()
+torch.distributed.destroy_process_group()
 """
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from practice import alone
 
 selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
 from selenium import webdriver  # noqa: E402
@@ -69,7 +70,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def browser_packages():
+def browser_packages(tmp_path_factory):
+    with alone(tmp_path_factory):
+        install_browser()
+
+
+def install_browser():
     missing = [name for name, program in PACKAGES.items() if not Path(program).exists()]
     if missing and (os.geteuid() or not shutil.which("apt-get")):
         pytest.skip(f"needs the packages {' and '.join(missing)}: apt-get install them as root")

@@ -52,28 +52,26 @@ def check_tasks(num_nodes, devices):
         SystemExit: with both numbers and the remedy, if they differ.
     """
     asked = f"--num_nodes {num_nodes} --devices {devices} make {num_nodes * devices} processes"
-    remedy = f"ask Slurm for --nodes={num_nodes} --ntasks-per-node={devices}"
+    layout = f"--nodes={num_nodes} --ntasks-per-node={devices}"
+    remedy = f"ask Slurm for {layout}, or change the arguments"
     if "SLURM_JOB_ID" not in os.environ:
         if num_nodes > 1:
             raise SystemExit(f"--num_nodes {num_nodes} needs a Slurm job; here there is one node")
     elif in_a_step():
         nodes = int(os.environ["SLURM_STEP_NUM_NODES"])
         tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
-        layout = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+        found = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
         if (nodes, tasks) != (num_nodes, num_nodes * devices):
-            raise SystemExit(
-                f"{asked}, but srun started {tasks} on {nodes} nodes: {remedy}, or change the"
-                " arguments"
-            )
-        if "," in layout:
-            raise SystemExit(f"{asked}, but srun put {layout} on the nodes: {remedy}")
+            raise SystemExit(f"{asked}, but srun started {tasks} on {nodes} nodes: {remedy}")
+        if "," in found:
+            raise SystemExit(f"{asked}, but srun put {found} on the nodes: {remedy}")
+        # srun --ntasks alone gives the same layout, but Lightning insists on the variable
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
     else:
         tasks = int(os.environ.get("SLURM_NTASKS", 1))
         if max(tasks, num_nodes * devices) > 1:
-            raise SystemExit(
-                f"{asked} and the job has {tasks} tasks, but this one was started without srun:"
-                " write srun before python"
-            )
+            without = "but this one was started without srun: write srun before python"
+            raise SystemExit(f"{asked} and the job has {tasks} tasks, {without}")
 
 
 def hardware(hparams):
@@ -87,10 +85,8 @@ def hardware(hparams):
     accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
     num_gpus = torch.cuda.device_count()
     if accelerator == "gpu" and not num_gpus:
-        raise SystemExit(
-            "--accelerator gpu: PyTorch sees no NVIDIA GPU here; use --accelerator cpu, or a node"
-            " with GPUs and a torch that is built for CUDA"
-        )
+        remedy = "use --accelerator cpu, or a node with GPUs and a torch that is built for CUDA"
+        raise SystemExit(f"--accelerator gpu: PyTorch sees no NVIDIA GPU here; {remedy}")
     if accelerator == "auto":
         accelerator = "gpu" if num_gpus else "cpu"
     if accelerator == "gpu" and num_gpus < devices:
@@ -130,6 +126,15 @@ def strategy(hparams):
     if hparams.num_nodes * hparams.devices == 1:
         return "auto"
     return Strategy(timeout=timedelta(minutes=hparams.timeout_min))
+
+
+def disconnect(trainer):
+    """Take leave of the other processes: left to Python's end, that aborts some of them."""
+    import torch  # takes seconds to import
+
+    trainer.strategy.barrier()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def environment():

@@ -88,6 +88,16 @@ def test_f18_a_launcher_of_one_process_refuses_more(desk):
     assert "Traceback" not in done.stderr
 
 
+def test_f18_counts_that_fit_train_whichever_option_named_them(desk):
+    words = ["srun", "--nodes=2", "--ntasks=2", "--mem=4G", "--kill-on-bad-exit=1"]
+    words += [sys.executable, "run.py", "--local", "--num_nodes=2", *FAST]
+
+    done = desk.clone.run(*words, env=desk.env, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" test loss") == 1
+
+
 # --- F19: no srun
 
 
