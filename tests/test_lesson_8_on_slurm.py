@@ -158,9 +158,9 @@ def test_four_processes_on_two_nodes_are_completed(desk):
 
     desk.wait(job)
 
+    assert desk.accounted(job) == "COMPLETED"
     out, steps = desk.log(job), desk.sacct(job, FIELDS)
     assert "processes: 2 nodes x 2 devices, cpu, 32-true; images per optimizer step: 64" in out
-    assert steps[job]["State"] == "COMPLETED"
     assert steps[f"{job}.0"] | {"State": "COMPLETED", "NTasks": "4"} == steps[f"{job}.0"]
     assert steps[f"{job}.0"]["NodeList"] == "node[1-2]"
     ranks = re.findall(r"GLOBAL_RANK: (\d)", desk.log(job, "err"))
@@ -175,7 +175,7 @@ def test_the_plain_script_trains_over_its_nodes(desk):
 
     desk.wait(job)
 
+    assert desk.accounted(job) == "COMPLETED"
     assert desk.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
-    assert desk.sacct(job, FIELDS)[job]["State"] == "COMPLETED"
     assert len(epochs((desk.folder / f"slurm.{job}.out").read_text())) == 1
     assert (desk.folder / f"logs/cifar10/version_{job}/hparams.yaml").is_file()

@@ -3,8 +3,14 @@
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+from practice import wait_until
+from torch import multiprocessing
+
+from src.utils.ending import explain
 
 LAST = "8-distributed-training"
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -71,6 +77,21 @@ def test_f14_a_worker_that_is_killed_is_one_sentence(desk, plant, page):
     [job] = desk.launched("--num_workers=1", *LASTING)
 
     page("A process that loads data was killed", desk.failed(job))
+
+
+def test_f14_a_worker_that_is_killed_with_a_batch_on_its_way_is_one_sentence():
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=lambda: (queue.put(torch.zeros(3)), time.sleep(60)))
+    worker.start()
+    wait_until(lambda: not queue.empty(), 30, "a batch")
+    worker.kill()
+    worker.join()
+
+    with pytest.raises(OSError) as error:
+        queue.get()
+
+    assert explain(error.value).startswith("a process that loads data was ended: /dev/shm (")
 
 
 def damage_byte(path):

@@ -9,10 +9,11 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# what an error says, and what that means on a cluster; the first that fits counts
+# what an error says or where it was raised, and what that means on a cluster; the first that fits
 MEANINGS = {
-    r"allocate shared memory|DataLoader worker \(pid": "a process that loads data was ended:"
-    " /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or ask for more",
+    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a process that loads"
+    " data was ended: /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or"
+    " ask for more",
     r"No space left|quota exceeded": "the disk is full, or your quota is ({free} in {folder});"
     " what was saved before is kept: make room, or write to another disk, and start again",
     r"EADDRINUSE": "another program has the port of this training: start it again",
@@ -48,8 +49,10 @@ def end_at_sigterm(*_):
 def explain(error):
     """Return what an error means on a cluster, or None if it is none of the usual ones."""
     said = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    places = "".join(f"\nin {Path(frame.filename).name}" for frame in frames)
     for pattern, meaning in MEANINGS.items():
-        if re.search(pattern, said):
+        if re.search(pattern, said + places):
             folder = Path(getattr(error, "filename2", None) or ".").absolute().parent
             facts = {"shm": free_mb("/dev/shm"), "free": free_mb(folder), "folder": folder}
             return f"{meaning.format(**facts)} ({' '.join(said.split()):.200})"
