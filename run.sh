@@ -29,9 +29,10 @@ export PYTHONUNBUFFERED=1
 
 # a process that a signal has ended cannot say so itself; the exit code stays what it is
 explain() {
-    local code=$?
+    local code=$? name
     if [ $code -gt 128 ]; then
-        echo "A process was ended by SIG$(kill -l $code). If a line above names memory, ask for" \
+        name=$(kill -l $code 2>/dev/null || echo "NAL $((code - 128))")
+        echo "A process was ended by SIG$name. If a line above names memory, ask for" \
             "more with --mem; for other causes see docs/troubleshooting.md." >&2
     fi
 }

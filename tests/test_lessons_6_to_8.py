@@ -5,15 +5,18 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
 from course import ROOT, epochs, final_accuracy
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
 from src.models.fully_connected import FullyConnected
+from src.models.lightning_classifier import make_network
 from src.models.resnet import load_weights, resnet
 from src.utils import arguments, images, processes, shares
 
@@ -239,6 +242,20 @@ def test_a_job_without_the_cache_names_the_script(lesson, tmp_path, monkeypatch)
     assert "Traceback" not in done.stderr
 
 
+class SmallCNN(torch.nn.Module):
+    def __init__(self, dims, num_classes):
+        super().__init__()
+
+
+@pytest.mark.parametrize("file", ["small_cnn", "SmallCNN", "resnet_small"])
+def test_a_network_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, file):
+    module = SimpleNamespace(**{"ResNetSmall" if "resnet" in file else "SmallCNN": SmallCNN})
+    monkeypatch.setitem(sys.modules, f"src.models.{file}", module)
+    hparams = SimpleNamespace(arch=file, dims=(3, 32, 32), num_classes=10)
+
+    assert isinstance(make_network(hparams), SmallCNN)
+
+
 # --- switches
 
 
@@ -249,15 +266,17 @@ def test_no_switch_is_on_by_default(module_clone):
     )
 
     done = module_clone.run(PYTHON, "-c", program)
-    some = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=0.5", "--fast_dev_run=2")
+    some = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=1", "--fast_dev_run=2")
+    whole = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=1.0")
 
     assert done.stdout == "{}\n", done.stderr
-    assert some.stdout == "{'limit_val_batches': 0.5, 'fast_dev_run': 2}\n"
+    assert some.stdout == "{'limit_val_batches': 1, 'fast_dev_run': 2}\n"
+    assert whole.stdout == "{}\n"
 
 
 @pytest.mark.parametrize(("text", "value"), [("10", 10), ("1", 1), ("1.0", 1.0), ("0.25", 0.25)])
 def test_batches_are_a_number_or_a_share(text, value):
-    found = arguments.batches(text)
+    found = arguments.batches(1)(text)
 
     assert (found, type(found)) == (value, type(value))
 
@@ -336,7 +355,7 @@ def test_every_image_is_evaluated_once_in_equally_many_steps(num_processes, leng
     for rank in range(num_processes):
         process = Process(num_processes, rank, batch_size)
         settings = shares.evaluation_share(process, range(length))
-        batches = list(torch.utils.data.DataLoader(range(length), **settings))
+        batches = list(DataLoader(range(length), **settings))
         seen += torch.cat(batches).tolist()
         steps.add(len(batches))
 
@@ -354,11 +373,42 @@ def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_p
     def steps(world_size, rank):
         process = Process(world_size, rank, 12 // world_size)
         settings = shares.training_share(process, range(96))
-        return [set(batch.tolist()) for batch in torch.utils.data.DataLoader(range(96), **settings)]
+        return [set(batch.tolist()) for batch in DataLoader(range(96), **settings)]
 
     parts = [steps(num_processes, rank) for rank in range(num_processes)]
 
     assert [set.union(*step) for step in zip(*parts, strict=True)] == steps(1, 0)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4, 8, 16, 32])
+def test_no_training_batch_has_a_single_image(num_processes):
+    for length in (1350, 45_000, 45_001):
+        process = Process(num_processes, 0, 64 // num_processes)
+        settings = shares.training_share(process, range(length))
+        sampler, drop = settings["sampler"], settings["drop_last"]
+        batches = list(BatchSampler(sampler, settings["batch_size"], drop))
+
+        assert min(map(len, batches)) > 1
+        assert sum(map(len, batches)) >= len(sampler) - 1
+
+
+class Chance(Dataset):
+    """What each worker draws."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.rand(())
+
+
+def test_the_workers_of_each_process_draw_crops_of_their_own():
+    def drawn(rank):
+        settings = shares.training_share(Process(2, rank), Chance())
+        return torch.cat(list(DataLoader(Chance(), num_workers=1, **settings))).tolist()
+
+    assert drawn(0) == drawn(0)
+    assert set(drawn(0)).isdisjoint(drawn(1))
 
 
 # --- what is refused
@@ -369,7 +419,9 @@ def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_p
     [
         (["--batch_size=256", "--devices=3"], "1 nodes x 3 devices = 3; try 255 or 258"),
         (["--batch_size=2", "--num_nodes=2", "--devices=2"], "= 4; try 4"),
-        (["--limit_train_batches=1.5"], "'1.5' is not a number from 0 to 1"),
+        (["--limit_train_batches=1.5"], "'1.5' is not a number from 0.001 to 1"),
+        (["--limit_val_batches=0"], "'0' is not a whole number of at least 1"),
+        (["--limit_train_batches=0.0"], "'0.0' is not a number from 0.001 to 1"),
         (["--arch=resnet19"], "invalid choice: 'resnet19'"),
         (["--dataset=imagenet"], "invalid choice: 'imagenet'"),
         (["--weights=DEFAULT", "--arch=fully_connected"], "there are none for --arch fully"),

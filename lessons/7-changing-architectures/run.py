@@ -7,7 +7,7 @@ from pathlib import Path
 try:
     from src.utils.arguments import Parser, batches, email, name, number, path, training_arguments
     from src.utils.ending import plain_errors
-    from src.utils.find import names
+    from src.utils.find import RESNETS, names
     from src.utils.slurm import Cluster, has_slurm, make_version
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
@@ -30,7 +30,7 @@ def parse_args():
     networks = [file for file in names("models") if file not in ("lightning_classifier", "resnet")]
     parser.add_argument(
         "--arch",
-        choices=[*(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)), *networks],
+        choices=[*RESNETS, *networks],
         default="resnet18",
         help="network of torchvision, or file of src/models",
     )
@@ -77,7 +77,7 @@ def parse_args():
     for part, stage in (("train", "training"), ("val", "validation")):
         parser.add_argument(
             f"--limit_{part}_batches",
-            type=batches,
+            type=batches(1),
             default=1.0,
             help=f"number of {stage} batches an epoch, such as 10, or share of them, such as 0.1",
         )
@@ -89,7 +89,7 @@ def parse_args():
     )
     parser.add_argument(
         "--overfit_batches",
-        type=batches,
+        type=batches(0),
         default=0,
         help="train on so many batches over and over: the loss must go towards 0",
     )
@@ -113,7 +113,7 @@ def parse_args():
     hparams = parser.parse_args()
     if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: leave out --learning_rate")
-    if hparams.weights == "DEFAULT" and not hparams.arch.startswith("resnet"):
+    if hparams.weights == "DEFAULT" and hparams.arch not in RESNETS:
         parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; leave it out")
     hparams.experiment_name = hparams.experiment_name or hparams.dataset
     return hparams

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torchmetrics import Accuracy, F1Score, MetricCollection, Precision, Recall
 
 from src.models.resnet import resnet
-from src.utils.find import find
+from src.utils.find import RESNETS, find
 
 log = logging.getLogger(__name__)
 
 
 def make_network(hparams):
-    if hparams.arch.startswith("resnet"):
+    if hparams.arch in RESNETS:
         return resnet(hparams.arch, hparams.dims, hparams.num_classes)
     return find("models", hparams.arch)(hparams.dims, hparams.num_classes)
 

@@ -66,7 +66,7 @@ def check_tasks(num_nodes, devices):
         if "," in found:
             raise SystemExit(f"{asked}, but srun put {found} on the nodes: {remedy}")
         # srun --ntasks alone gives the same layout, but Lightning insists on the variable
-        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)
     else:
         tasks = int(os.environ.get("SLURM_NTASKS", 1))
         if max(tasks, num_nodes * devices) > 1:

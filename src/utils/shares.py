@@ -1,5 +1,6 @@
 """The images that each of several processes gets: see src/utils/images.py."""
 
+import torch
 from torch.utils.data import DistributedSampler
 
 
@@ -23,8 +24,13 @@ def training_share(data, dataset):
 
     The order depends on seed and epoch only, and process k takes the images k, k + n, k + 2n...
     """
-    sampler = DistributedSampler(dataset, *processes(data), seed=data.seed)
-    return {"sampler": sampler, "batch_size": data.batch_size, "generator": data.generator}
+    (count, rank), size = processes(data), data.batch_size
+    sampler = DistributedSampler(dataset, count, rank, seed=data.seed)
+    # batch norm needs two images: a last batch of a single one is left out
+    left_out = len(sampler) > size and len(sampler) % size == 1
+    # the workers of each process draw crops of their own
+    generator = torch.Generator().manual_seed(data.seed + rank)
+    return {"sampler": sampler, "batch_size": size, "drop_last": left_out, "generator": generator}
 
 
 def evaluation_share(data, dataset):

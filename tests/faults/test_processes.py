@@ -96,6 +96,7 @@ def test_f18_counts_that_fit_train_whichever_option_named_them(desk):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" test loss") == 1
+    assert len(list(desk.folder.glob("logs/cifar10/version_*"))) == 1
 
 
 # --- F19: no srun

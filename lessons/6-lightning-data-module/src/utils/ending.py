@@ -1,4 +1,4 @@
-"""How a training that fails ends: in a sentence, and never with exit code 0. See src/main.py."""
+"""How a training that fails ends: in a sentence, and never with exit code 0."""
 
 import os
 import re
@@ -16,9 +16,12 @@ MEANINGS = {
     " ask for more",
     r"No space left|quota exceeded": "the disk is full, or your quota is ({free} in {folder});"
     " what was saved before is kept: make room, or write to another disk, and start again",
+    r"more than 1 value per channel": "batch norm needs two images: choose another batch size",
+    r"MisconfigurationException": "Lightning refuses these settings",
     r"EADDRINUSE": "another program has the port of this training: start it again",
-    r"clients joined": "not all processes came in time: is one of them missing from the log?",
-    r"gloo|NCCL|TCPStore|Connection (closed|reset) by peer": "another process ended or did not"
+    r"clients joined|client socket has timed out": "not all processes came in time: is"
+    " one of them missing from the log?",
+    r"\bgloo\b|NCCL|TCPStore|Connection (closed|reset) by peer": "another process ended or did not"
     " answer in time: its own last lines say why, unless it was killed or is stuck",
     r"CUDA out of memory": "the memory of the GPU is too small: lower the batch size",
     r"^MemoryError|allocate memory": "the memory of the job is too small: ask for more",
@@ -53,7 +56,8 @@ def explain(error):
     places = "".join(f"\nin {Path(frame.filename).name}" for frame in frames)
     for pattern, meaning in MEANINGS.items():
         if re.search(pattern, said + places):
-            folder = Path(getattr(error, "filename2", None) or ".").absolute().parent
+            named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+            folder = Path(named).absolute().parent if named else Path.cwd()
             facts = {"shm": free_mb("/dev/shm"), "free": free_mb(folder), "folder": folder}
             return f"{meaning.format(**facts)} ({' '.join(said.split()):.200})"
     return explain(error.__context__) if error.__context__ else None
@@ -67,7 +71,8 @@ def leave(sentence, code=1):
     """End here and now: cleaning up could wait for processes that are dead."""
     several = os.environ.get("SLURM_NTASKS", "1") != "1"
     who = f"process {os.environ.get('SLURM_PROCID')}: " if several else ""
-    with suppress(RuntimeError):  # a signal may come amid a print
+    with suppress(RuntimeError, OSError):  # a signal amid a print; a log on a disk that is full
         sys.stdout.flush()
-    os.write(2, f"{who}{sentence.rstrip()}\n".encode(errors="replace"))
+    with suppress(OSError):
+        os.write(2, f"{who}{sentence.rstrip()}\n".encode(errors="replace"))
     os._exit(code)

@@ -21,7 +21,7 @@ def find(package, name, ending=""):
         module = import_module(f"src.{package}.{name}")
     except ModuleNotFoundError as error:
         raise SystemExit(f"src/{package}/{name}.py needs {error.name}: install it") from None
-    wanted = name.replace("_", "") + ending.lower()
+    wanted = (name.replace("_", "") + ending).lower()
     found = [value for key, value in vars(module).items() if key.lower() == wanted]
     if not found:
         rule = f"a class with the name of the file, such as {name.title().replace('_', '')}{ending}"

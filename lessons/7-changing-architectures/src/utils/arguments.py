@@ -49,14 +49,15 @@ def number(kind, low, high=math.inf):
     return convert
 
 
-def batches(text):
-    """Convert 10 to a number of batches and 0.1 to a share of them, as Lightning reads them."""
-    return number(int, 0)(text) if text.isdecimal() else number(float, 0, 1)(text)
+def batches(least):
+    """Return a type of argument: 10 is a number of batches and 0.1 a share, as in Lightning."""
+    whole, share = number(int, least), number(float, least / 1000, 1)
+    return lambda text: whole(text) if text.isdecimal() else share(text)
 
 
 def shortened(hparams):
-    """Return the switches that are on, by name."""
-    return {k: vars(hparams)[k] for k, off in WHOLE.items() if vars(hparams)[k] != off}
+    """Return the switches that are on, by name; 1 is a single batch, and 1.0 is all of them."""
+    return {k: v for k, v in vars(hparams).items() if k in WHOLE and repr(v) != repr(WHOLE[k])}
 
 
 def word(pattern, rule):

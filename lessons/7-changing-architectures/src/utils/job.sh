@@ -32,9 +32,10 @@ export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" SLURM_EXPORT_ENV=ALL
 export SLURM_KILL_BAD_EXIT=1
 # a process that a signal has ended cannot say so itself; the exit code stays what it is
 explain() {
-    local code=$?
+    local code=$? name
     if [ $code -gt 128 ]; then
-        echo "A process was ended by SIG$(kill -l $code). If a line above names memory, ask for" \
+        name=$(kill -l $code 2>/dev/null || echo "NAL $((code - 128))")
+        echo "A process was ended by SIG$name. If a line above names memory, ask for" \
             "more with --mem_gb; for other causes see docs/troubleshooting.md." >&2
     fi
 }
