@@ -181,9 +181,9 @@ def main():
         # with several devices Lightning starts this command once more for each of the others
         sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--version={hparams.version}"]
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    from src.main import main as train  # takes seconds to import
-
     with plain_errors():
+        from src.main import main as train  # takes seconds to import
+
         # of several processes of srun only the first has chosen a log folder
         train(argparse.Namespace(**{"version": None, **training_arguments(hparams)}))
 

@@ -17,7 +17,7 @@ LAST = 8
 BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 52, 7: 40, 8: 40}
 MOVING = 6  # the lesson that may move lines between files besides
 NEW_FILES = {
-    2: {"src/utils/done.py": 20},
+    2: {"src/utils/done.py": 22},
     4: {
         "run.py": 100,
         "src/utils/slurm.py": 120,

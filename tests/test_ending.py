@@ -1,13 +1,16 @@
 """src/utils/ending.py and the scripts' trap, without a cluster: make test-fast."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from course import ROOT
 
+from src.utils.done import write_done
 from src.utils.ending import explain
 
 COPIES = sorted(ROOT.glob("lessons/*/src/utils/ending.py"))
@@ -76,3 +79,15 @@ def test_a_script_names_the_signal_and_keeps_the_exit_code(script, code, name):
     assert done.returncode == code
     assert done.stderr.count("\n") == (1 if name else 0)
     assert name is None or f"A process was ended by {name}. " in done.stderr
+
+
+def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
+    trainer = SimpleNamespace(log_dir=str(tmp_path), is_global_zero=True, global_step=3)
+
+    with pytest.raises(SystemExit, match="has diverged"):
+        write_done(trainer, {"test_acc": 0.1, "test_loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+    write_done(trainer, {"test_acc": 0.5})
+    done = json.loads((tmp_path / "DONE.json").read_text())
+    assert done == {"steps": 3, "test_acc": 0.5}

@@ -146,9 +146,9 @@ def main():
     if hparams.version is None:
         hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    from src.main import main as train  # takes seconds to import
-
     with plain_errors():
+        from src.main import main as train  # takes seconds to import
+
         train(argparse.Namespace(**training_arguments(hparams)))
 
 

@@ -99,6 +99,16 @@ def test_f10_a_training_over_its_memory_is_not_completed(desk, plant, page, bran
     page("The memory was too small", desk.failed(job))
 
 
+def test_f10_a_training_that_diverges_is_not_completed(desk, page):
+    [job] = desk.launched("--optimizer=SGD", "--learning_rate=1000", *FAST[:1], "--max_epochs=1")
+
+    desk.wait(job)
+
+    assert desk.accounted(job) == "FAILED"
+    assert not list(desk.folder.glob("logs/**/DONE.json"))
+    page("The training has diverged", desk.log(job, "err"))
+
+
 def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(desk):
     job = desk.submit_run_sh(LESSON_2)
 

@@ -59,7 +59,7 @@ def explain(error):
             named = getattr(error, "filename2", None) or getattr(error, "filename", None)
             folder = Path(named).absolute().parent if named else Path.cwd()
             facts = {"shm": free_mb("/dev/shm"), "free": free_mb(folder), "folder": folder}
-            return f"{meaning.format(**facts)} ({' '.join(said.split()):.200})"
+            return f"{meaning.format(**facts)} ({' '.join(said.split()):.400})"
     return explain(error.__context__) if error.__context__ else None
 
 
