@@ -9,7 +9,7 @@ try:
     from src.utils.arguments import Parser, batches, email, name, number, path, training_arguments
     from src.utils.ending import plain_errors
     from src.utils.find import RESNETS, names
-    from src.utils.processes import check_tasks, gpus_of_a_node, per_process
+    from src.utils.processes import check_tasks, gpus_of_a_node, in_a_step, per_process
     from src.utils.slurm import Cluster, has_slurm, make_version
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
@@ -66,7 +66,7 @@ def parse_args():
     )
     parser.add_argument(
         "--timeout_min",
-        type=number(int, 1),
+        type=number(int, 1, 10080),
         default=5,
         help="minutes that a process waits for another one before it gives up",
     )
@@ -171,6 +171,8 @@ def main():
     hparams = parse_args()
     os.chdir(Path(__file__).resolve().parent)  # paths are relative to the repository's root
     local = hparams.local if hparams.local is not None else not has_slurm()
+    if hparams.dry_run and in_a_step():
+        raise SystemExit("--dry-run prints the script of a job, but this is one: leave it out")
     if hparams.dry_run or not local:
         return launch(hparams)
     if hparams.nb_trials > 1:
@@ -181,6 +183,8 @@ def main():
         # with several devices Lightning starts this command once more for each of the others
         sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--version={hparams.version}"]
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
+    done = f"{hparams.log_path}/{hparams.experiment_name}/version_{hparams.version}/DONE.json"
+    Path(done).unlink(missing_ok=True)  # a job that starts again is not done
     with plain_errors():
         from src.main import main as train  # takes seconds to import
 

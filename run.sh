@@ -15,7 +15,9 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
 
 # modules, data folder and Python environment of this site, see site.example.sh
+trap 'echo "site.sh has ended the job: see above, or take its exit out" >&2; exit 1' EXIT
 if [ -f site.sh ]; then source ./site.sh; fi
+trap - EXIT
 VENV="${VENV:-env}"
 if [ ! -f "$VENV/bin/activate" ]; then
     echo "No Python environment at $VENV (seen from $PWD): run this in the repository's root," \

@@ -30,7 +30,7 @@ class MisconfigurationException(Exception):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(28, "No space left on device"), f" free in {Path.cwd()});"),
+        (OSError(28, "No space left on device"), "or your quota is; what"),
         (OSError(28, "No space left on device", "/tmp/a.ckpt"), " free in /tmp);"),
         (OSError(28, "No space left on device", "/proc/a", None, "/tmp/b"), " free in /tmp);"),
         (ValueError("Expected more than 1 value per channel when training"), "needs two images"),
@@ -91,3 +91,20 @@ def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
     write_done(trainer, {"test_acc": 0.5})
     done = json.loads((tmp_path / "DONE.json").read_text())
     assert done == {"steps": 3, "test_acc": 0.5}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("line", ["exit 0", "exit 3", "if [ x = ; then", "no_such_command"])
+def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(script, line, tmp_path):
+    text = script.read_text()
+    part = text[text.index("trap 'echo") : text.index("trap - EXIT")] + "trap - EXIT; exit 0"
+    command = ["bash", "-c", f"set -euo pipefail\n{part}"]
+
+    (tmp_path / "site.sh").write_text(f"{line}\n")
+    bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "site.sh").write_text("export VENV=env\n")
+    good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert bad.returncode == 1
+    assert bad.stderr.splitlines()[-1].startswith("site.sh has ended the job")
+    assert (good.returncode, good.stderr) == (0, "")

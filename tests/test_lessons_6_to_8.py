@@ -36,7 +36,7 @@ def lesson(module_clone):
         assert done.returncode == code, done.stderr
         return done
 
-    train.folder = module_clone.folder
+    train.folder, train.git = module_clone.folder, module_clone.git
     return train
 
 
@@ -256,6 +256,24 @@ def test_a_network_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, fil
     assert isinstance(make_network(hparams), SmallCNN)
 
 
+@pytest.mark.slow
+def test_a_network_needs_no_linear_layer(lesson):
+    file = lesson.folder / "src/models/pooled.py"
+    text = (
+        "from torch import nn\n\n\nclass Pooled(nn.Sequential):\n"
+        "    def __init__(self, dims, num_classes):\n"
+        "        layers = [nn.Conv2d(dims[0], num_classes, 3), nn.AdaptiveAvgPool2d(1)]\n"
+        "        super().__init__(*layers, nn.Flatten())\n"
+    )
+    lesson.git("switch", "--quiet", EIGHT)
+    file.write_text(text)
+
+    log = lesson(EIGHT, "--arch=pooled", "--max_epochs=1", "--limit_train_batches=2").stdout
+    file.unlink()
+
+    assert final_accuracy(log) > 0
+
+
 # --- switches
 
 
@@ -422,6 +440,8 @@ def test_the_workers_of_each_process_draw_crops_of_their_own():
         (["--limit_train_batches=1.5"], "'1.5' is not a number from 0.001 to 1"),
         (["--limit_val_batches=0"], "'0' is not a whole number of at least 1"),
         (["--limit_train_batches=0.0"], "'0.0' is not a number from 0.001 to 1"),
+        ([f"--batch_size={10**20}"], "is not a whole number from 1 to 1000000000"),
+        (["--timeout_min=200000000"], "is not a whole number from 1 to 10080"),
         (["--arch=resnet19"], "invalid choice: 'resnet19'"),
         (["--dataset=imagenet"], "invalid choice: 'imagenet'"),
         (["--weights=DEFAULT", "--arch=fully_connected"], "there are none for --arch fully"),

@@ -88,6 +88,8 @@ def main():
     if hparams.version is None:
         hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
+    done = f"{hparams.log_path}/{hparams.experiment_name}/version_{hparams.version}/DONE.json"
+    Path(done).unlink(missing_ok=True)  # a job that starts again is not done
     with plain_errors():
         from src.main import main as train  # takes seconds to import
 

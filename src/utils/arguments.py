@@ -32,7 +32,7 @@ class Parser(HyperOptArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see python run.py --help\n")
 
 
-def number(kind, low, high=math.inf):
+def number(kind, low, high=10**9):
     """Return a type of argument: an int or float from low to high; nan is neither."""
 
     def convert(text):
@@ -42,7 +42,8 @@ def number(kind, low, high=math.inf):
             value = math.nan
         if not low <= value <= high:
             noun = "a whole number" if kind is int else "a number"
-            bounds = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
+            whole = high < 10**9 or value > high
+            bounds = f"from {low} to {high}" if whole else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"{text!r:.80} is not {noun} {bounds}")
         return value
 

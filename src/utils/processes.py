@@ -32,7 +32,7 @@ def per_process(hparams):
 
 def gpus_of_a_node(devices):
     """Return what --gres asks for; GRES in site.sh says how this site calls its GPUs."""
-    script = 'if [ -f site.sh ]; then source ./site.sh >&2; fi; echo "${GRES:-gpu}"'
+    script = 'set -e; if [ -f site.sh ]; then source ./site.sh >&2; fi; echo "${GRES:-gpu}"'
     done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
     gres = (done.stdout.split() or [""])[-1]
     if not re.fullmatch(r"\w[\w:.-]*", gres):

@@ -127,6 +127,8 @@ def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
         [job] = desk.launched(*FAST)
         desk.wait_for_training(job)
         log = desk.log
+        done = desk.folder / "logs/cifar10/version_0/DONE.json"
+        done.write_text("of an earlier start")
 
     desk.run(["scontrol", "requeue", job])
     wait_until(lambda: desk.state_of(job) == "PENDING", 60, "in the queue again")
@@ -138,3 +140,4 @@ def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
 
     assert desk.accounted(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
+    assert not list(desk.folder.glob("logs/**/DONE.json"))

@@ -83,6 +83,16 @@ def test_f16_a_job_that_launches_itself_is_refused(desk, page):
     assert not left_behind(desk)
 
 
+def test_f16_a_job_that_only_prints_a_script_is_refused(desk):
+    words = ["srun", "--ntasks=1", sys.executable, "run.py", "--local", "--dry-run"]
+
+    done = desk.clone.run(*words, env=desk.env)
+
+    assert done.returncode == 1
+    assert "--dry-run prints the script of a job, but this is one: leave it out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_f17_ten_launches_at_once_are_ten_jobs_with_ten_folders(desk):
     command = [sys.executable, "run.py", *FAST]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -48,16 +48,16 @@ class TensorBoardPlots(L.Callback):
 
     def on_train_end(self, trainer, pl_module):
         images, shown, names = self.first_images(trainer, 1000)  # more are slow in a browser
-        features, was_training = [], pl_module.training
-        *_, last = (layer for layer in pl_module.modules() if isinstance(layer, nn.Linear))
+        inputs, was_training = [], pl_module.training  # of the last linear layer, else the images
+        *_, last = pl_module, *(m for m in pl_module.modules() if isinstance(m, nn.Linear))
         pl_module.eval()
-        with torch.no_grad(), last.register_forward_pre_hook(lambda _, x: features.extend(x)):
+        with torch.no_grad(), last.register_forward_pre_hook(lambda _, x: inputs.extend(x)):
             guesses = pl_module(images.to(pl_module.device)).argmax(dim=1)
         pl_module.train(was_training)
         titles = map("{}\nguess {}".format, names, [self.class_names[k] for k in guesses])
-        writer = trainer.logger.experiment
-        writer.add_figure("images/predictions", draw(shown, titles), trainer.current_epoch)
-        writer.add_embedding(features[0], names, shown, trainer.current_epoch, tag="validation")
+        writer, epoch = trainer.logger.experiment, trainer.current_epoch
+        writer.add_figure("images/predictions", draw(shown, titles), epoch)
+        writer.add_embedding(inputs[0].flatten(1), names, shown, epoch, tag="validation")
         self.accuracies["hp/val_acc"] = trainer.checkpoint_callback.best_model_score
 
     def on_test_end(self, trainer, pl_module):

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[1]
 
 def names(package):
     """Return the names of the files in a folder of src, without importing them."""
-    return sorted(p.stem for p in (ROOT / package).glob("*.py") if not p.stem.startswith("_"))
+    return sorted(
+        p.stem for p in (ROOT / package).glob("*.py") if p.stem.isidentifier() and p.stem[0] != "_"
+    )
 
 
 def find(package, name, ending=""):
@@ -20,7 +22,9 @@ def find(package, name, ending=""):
     try:
         module = import_module(f"src.{package}.{name}")
     except ModuleNotFoundError as error:
-        raise SystemExit(f"src/{package}/{name}.py needs {error.name}: install it") from None
+        raise SystemExit(
+            f"src/{package}/{name}.py needs {error.name}, which is not there"
+        ) from None
     wanted = (name.replace("_", "") + ending).lower()
     found = [value for key, value in vars(module).items() if key.lower() == wanted]
     if not found:

@@ -14,7 +14,7 @@ MEANINGS = {
     r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a process that loads"
     " data was ended: /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or"
     " ask for more",
-    r"No space left|quota exceeded": "the disk is full, or your quota is ({free} in {folder});"
+    r"No space left|quota exceeded": "the disk is full, or your quota is{room};"
     " what was saved before is kept: make room, or write to another disk, and start again",
     r"more than 1 value per channel": "batch norm needs two images: choose another batch size",
     r"MisconfigurationException": "Lightning refuses these settings",
@@ -57,9 +57,10 @@ def explain(error):
     for pattern, meaning in MEANINGS.items():
         if re.search(pattern, said + places):
             named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-            folder = Path(named).absolute().parent if named else Path.cwd()
-            facts = {"shm": free_mb("/dev/shm"), "free": free_mb(folder), "folder": folder}
-            return f"{meaning.format(**facts)} ({' '.join(said.split()):.400})"
+            folder = Path(named or ".").absolute().parent
+            room = f" ({free_mb(folder)} in {folder})" if named else ""
+            sentence = meaning.format(shm=free_mb("/dev/shm"), room=room)
+            return f"{sentence} ({' '.join(said.split()):.400})"
     return explain(error.__context__) if error.__context__ else None
 
 
