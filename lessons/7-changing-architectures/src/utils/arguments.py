@@ -42,7 +42,7 @@ def number(kind, low, high=10**9):
             value = math.nan
         if not low <= value <= high:
             noun = "a whole number" if kind is int else "a number"
-            whole = high < 10**9 or value > high
+            whole = high != 10**9 or value > high
             bounds = f"from {low} to {high}" if whole else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"{text!r:.80} is not {noun} {bounds}")
         return value
