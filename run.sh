@@ -47,9 +47,10 @@ if [ -n "${SLURM_JOB_ID:-}" ]; then
     export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
     # a task that fails ends the others
     export SLURM_KILL_BAD_EXIT=1
-    # nodes and tasks are those that Slurm gave; the log folder has the number of the job
+    # nodes and tasks are those that Slurm gave; the log folder has the number of the job, and is
+    # apart from those that run.py counts
     srun python run.py --local --num_nodes="$SLURM_JOB_NUM_NODES" \
-        --devices="${SLURM_NTASKS_PER_NODE:-1}" --version="$SLURM_JOB_ID" "$@"
+        --devices="${SLURM_NTASKS_PER_NODE:-1}" --log_path=logs/sbatch --version="$SLURM_JOB_ID" "$@"
 else
     python run.py --local "$@"
 fi

@@ -178,4 +178,4 @@ def test_the_plain_script_trains_over_its_nodes(desk):
     assert desk.accounted(job) == "COMPLETED"
     assert desk.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
     assert len(epochs((desk.folder / f"slurm.{job}.out").read_text())) == 1
-    assert (desk.folder / f"logs/cifar10/version_{job}/hparams.yaml").is_file()
+    assert (desk.folder / f"logs/sbatch/cifar10/version_{job}/hparams.yaml").is_file()

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
-from course import ROOT, epochs, final_accuracy
+from course import ROOT, TEST_LINE, epochs, final_accuracy
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
 from src.models.fully_connected import FullyConnected
-from src.models.lightning_classifier import make_network
+from src.models.lightning_classifier import Classifier, make_network
 from src.models.resnet import load_weights, resnet
 from src.utils import arguments, images, processes, shares
 
@@ -427,6 +428,26 @@ def test_the_workers_of_each_process_draw_crops_of_their_own():
 
     assert drawn(0) == drawn(0)
     assert set(drawn(0)).isdisjoint(drawn(1))
+
+
+@pytest.mark.slow
+def test_the_test_loss_of_unequal_shares_is_that_of_all_images(lesson, sample_data):
+    done = lesson(
+        EIGHT, "--dataset=mnist", "--arch=fully_connected", "--devices=2", "--max_epochs=1"
+    )
+    [(loss, _)] = TEST_LINE.findall(done.stdout)
+    folder = lesson.folder / re.search(r"logs: (\S+)", done.stdout)[1]
+    [checkpoint] = folder.glob("checkpoints/*.ckpt")
+    model = Classifier.load_from_checkpoint(checkpoint, weights_only=True).cpu().eval()
+    data = MNISTDataModule(sample_data, batch_size=100)
+    data.setup("test")
+
+    images, labels = data.test_set.__getitems__(range(len(data.test_set)))
+    with torch.no_grad():
+        expected = torch.nn.functional.cross_entropy(model(images), labels).item()
+
+    assert len(labels) % 2 == 1
+    assert float(loss) == pytest.approx(expected, abs=2e-4)
 
 
 # --- what is refused

@@ -58,7 +58,11 @@ class Classifier(L.LightningModule):
         loss = getattr(F, self.hparams.criterion)(logits, labels)
         metrics = getattr(self, f"{stage}_metrics")
         metrics.update(logits, labels)
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        # a float, or Lightning rounds the mean number of images where the processes' differ
+        size = float(len(labels))
+        self.log(
+            f"{stage}_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size
+        )
         # the objects, not their values: Lightning computes and resets them at the end of an epoch
         self.log_dict(metrics, on_step=False, on_epoch=True)
         return {"loss": loss, "logits": logits}

@@ -59,8 +59,8 @@ class ImageDataModule(L.LightningDataModule):
     def __init__(
         self,
         data_dir,
-        batch_size=64,
-        num_workers=0,
+        batch_size=64,  # images per process and step
+        num_workers=0,  # per process
         val_split=0.1,
         seed=1234,
         pin_memory=False,
