@@ -178,13 +178,13 @@ def main():
     if hparams.nb_trials > 1:
         raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
     check_tasks(hparams.num_nodes, hparams.devices)
+    folder = f"{hparams.log_path}/{hparams.experiment_name}"
     if hparams.version is None and os.environ.get("SLURM_PROCID", "0") == "0":
-        hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
+        hparams.version = make_version(folder)
         # with several devices Lightning starts this command once more for each of the others
         sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--version={hparams.version}"]
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    done = f"{hparams.log_path}/{hparams.experiment_name}/version_{hparams.version}/DONE.json"
-    Path(done).unlink(missing_ok=True)  # a job that starts again is not done
+    Path(folder, f"version_{hparams.version}", "DONE.json").unlink(missing_ok=True)  # begun again
     with plain_errors():
         from src.main import main as train  # takes seconds to import
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -158,6 +159,12 @@ class PracticeCluster:
                 named = [e[16:].decode() for e in entries if e.startswith(b"PRACTICE_DAEMON=")]
                 found[int(folder.name)] = named[0] if named else "job"
         return found
+
+    def kill(self, *daemons: str) -> None:
+        """As a crash does: with the slurmstepd and the tasks that these daemons look after."""
+        for pid, name in self.processes().items():
+            if name in daemons:
+                os.kill(pid, signal.SIGKILL)
 
     def heal(self) -> None:
         """Whatever a test broke: no jobs, every daemon, both nodes."""

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
-from course import ROOT, TEST_LINE, epochs, final_accuracy
+from course import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
@@ -129,11 +129,6 @@ def test_the_restricted_unpickler_reads_what_pickle_reads(sample_data):
     assert labels.tolist() == list(expected["labels"])
 
 
-class Hostile:
-    def __reduce__(self):
-        return exec, ("open('PWNED', 'w')",)
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -224,9 +219,8 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(cached, monkeypat
     digest = hashlib.sha256(content).hexdigest()
     path = path.rename(path.with_name(f"resnet18-{digest[:8]}.pth"))
     path.write_bytes(content)
-    torchvision.models.get_model_weights(
-        "resnet18"
-    ).DEFAULT.url = f"https://example.org/{path.name}"
+    default = torchvision.models.get_model_weights("resnet18").DEFAULT
+    default.url = f"https://example.org/{path.name}"
 
     with pytest.raises(SystemExit, match=f"{path} is no file of weights; run .bash src/utils/"):
         load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")

@@ -140,3 +140,26 @@ def test_make_clean_keeps_logs_data_and_environment(bare):
     assert all((bare.folder / name).exists() for name in kept)
     assert not (bare.folder / "src/__pycache__").exists()
     assert not (bare.folder / ".ruff_cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("torch.{load}(path, {safe}=False)", "leave weights_only at True"),
+        ("export TORCH_FORCE_NO_WEIGHTS_ONLY_{LOAD}=1", "leave weights_only at True"),
+        ("torch.{load}(path)", "Add weights_only=True."),
+        ("Classifier.{load}_from_checkpoint(path)", "Add weights_only=True."),
+    ],
+)
+def test_make_check_refuses_a_load_that_could_run_code(bare, line, remedy):
+    before = bare.run("make", "safe-loads")
+    with (bare.folder / "src/main.py").open("a") as file:
+        # in pieces, or this file would be refused too
+        file.write(line.format(load="load", LOAD="LOAD", safe="weights_only") + "\n")
+
+    after = bare.run("make", "safe-loads")
+
+    assert before.returncode == 0, before.stderr
+    assert after.returncode == 2
+    assert "src/main.py:" in after.stdout
+    assert remedy in after.stderr

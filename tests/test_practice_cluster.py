@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -97,13 +96,6 @@ def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def kill(cluster: PracticeCluster, *daemons: str) -> None:
-    """As a crash does: with the slurmstepd and the tasks that these daemons look after."""
-    for pid, name in cluster.processes().items():
-        if name in daemons:
-            os.kill(pid, signal.SIGKILL)
-
-
 def listening_addresses(pids: list[int]) -> set[str]:
     """In the kernel's spelling: 7F is the last byte of a loopback address."""
     inodes = set()
@@ -161,7 +153,7 @@ def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
 
 
 def test_up_mends_a_cluster_whose_daemons_were_all_killed(cluster: PracticeCluster) -> None:
-    kill(cluster, *DAEMONS)
+    cluster.kill(*DAEMONS)
     wait_until(lambda: not cluster.processes(), 10, "no process left")
 
     cluster.up()
@@ -175,7 +167,7 @@ def test_down_after_a_crash_ends_the_jobs_that_were_left_behind(
     job = cluster.submit(batch("srun sleep 300"), "--nodes=2", cwd=tmp_path)
     cluster.wait_for_state(job, "RUNNING")
     wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
-    kill(cluster, "slurmctld", "node1", "node2")
+    cluster.kill("slurmctld", "node1", "node2")
 
     cluster.down()
 
@@ -184,7 +176,7 @@ def test_down_after_a_crash_ends_the_jobs_that_were_left_behind(
 
 def test_status_names_the_daemon_that_is_missing(cluster: PracticeCluster) -> None:
     healthy = cluster.practice("status")
-    kill(cluster, "node2")
+    cluster.kill("node2")
 
     broken = cluster.practice("status")
 
@@ -338,7 +330,7 @@ def test_a_job_outlives_the_loss_and_return_of_its_node(
     job = cluster.submit(script, "--nodelist=node2", cwd=tmp_path)
     cluster.wait_for_state(job, "RUNNING")
 
-    kill(cluster, "node2")
+    cluster.kill("node2")
     wait_until(lambda: cluster.show(job)["Restarts"] == "1", 120, "node2 is lost")
     lost = cluster.run(["sinfo", "-hN", "-n", "node2", "-o", "%T"]).split()[0]
     cluster.up()

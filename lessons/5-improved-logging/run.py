@@ -97,11 +97,11 @@ def main():
         raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
     if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         raise SystemExit("this is a single process until lesson 8: call srun with --ntasks=1")
+    folder = f"{hparams.log_path}/{hparams.experiment_name}"
     if hparams.version is None:
-        hparams.version = make_version(f"{hparams.log_path}/{hparams.experiment_name}")
+        hparams.version = make_version(folder)
     hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    done = f"{hparams.log_path}/{hparams.experiment_name}/version_{hparams.version}/DONE.json"
-    Path(done).unlink(missing_ok=True)  # a job that starts again is not done
+    Path(folder, f"version_{hparams.version}", "DONE.json").unlink(missing_ok=True)  # begun again
     with plain_errors():
         from src.main import main as train  # takes seconds to import
 

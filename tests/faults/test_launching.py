@@ -1,6 +1,5 @@
 """Launches that go wrong, against a real Slurm: make test."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -50,9 +49,7 @@ def test_f15_without_sbatch_nothing_looks_submitted(desk, page, tmp_path):
 
 
 def test_f15_a_dead_controller_is_one_sentence(desk, page):
-    for pid, name in desk.main.processes().items():
-        if name == "slurmctld":
-            os.kill(pid, 9)
+    desk.main.kill("slurmctld")
 
     done = desk.launch()
     desk.main.heal()

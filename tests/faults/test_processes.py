@@ -1,6 +1,5 @@
 """Processes that are too many, too few, dead or stuck: make test."""
 
-import os
 import re
 import socket
 import sys
@@ -172,9 +171,7 @@ def test_f25_a_job_whose_node_was_lost_starts_again(desk, page):
     [job] = desk.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
     desk.wait_for_training(job)
 
-    for pid, name in desk.main.processes().items():
-        if name == "node2":
-            os.kill(pid, 9)
+    desk.main.kill("node2")
     wait_until(lambda: desk.show(job)["Restarts"] == "1", 120, "node2 is lost")
     desk.main.up()
     state = desk.wait(job, timeout=240)

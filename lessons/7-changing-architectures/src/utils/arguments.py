@@ -12,6 +12,8 @@ LAUNCH_ONLY = ("local", "dry_run", "nb_trials", "time_min", "mem_gb", "email", "
 # switches of Lightning's Trainer for looking for mistakes, and what they are when they are off
 WHOLE = {"limit_train_batches": 1.0, "limit_val_batches": 1.0, "fast_dev_run": 0}
 WHOLE["overfit_batches"] = 0
+# more than enough of anything, and less than what wraps around in Slurm
+MANY = 10**9
 
 
 class Parser(HyperOptArgumentParser):
@@ -32,7 +34,7 @@ class Parser(HyperOptArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see python run.py --help\n")
 
 
-def number(kind, low, high=10**9):
+def number(kind, low, high=MANY):
     """Return a type of argument: an int or float from low to high; nan is neither."""
 
     def convert(text):
@@ -42,8 +44,8 @@ def number(kind, low, high=10**9):
             value = math.nan
         if not low <= value <= high:
             noun = "a whole number" if kind is int else "a number"
-            whole = high != 10**9 or value > high
-            bounds = f"from {low} to {high}" if whole else f"of at least {low}"
+            both = high != MANY or value > high
+            bounds = f"from {low} to {high}" if both else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"{text!r:.80} is not {noun} {bounds}")
         return value
 
