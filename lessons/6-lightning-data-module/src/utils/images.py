@@ -32,13 +32,14 @@ class ImagesInMemory(Dataset):
 
     def __getitems__(self, indices):
         """Return images (b, c, h, w), float32, and labels (b,); each image has its own crop."""
-        chosen = torch.tensor(indices)
-        top, left = torch.randint(2 * self.shift + 1, (2, len(chosen)))
-        images = self.crops[chosen, :, top, left]
+        top, left = torch.randint(2 * self.shift + 1, (2, len(indices))).numpy()
+        # NumPy gathers and mirrors twice as fast
+        pixels = self.crops.numpy()[indices, :, top, left]
         if self.mirror:
-            mirrored = torch.rand(len(chosen)) < 0.5
-            images[mirrored] = images[mirrored].flip(-1)
-        return images.float().div_(255).sub_(self.mean).div_(self.std), self.labels[chosen]
+            mirrored = (torch.rand(len(indices)) < 0.5).numpy()
+            pixels[mirrored] = pixels[mirrored][..., ::-1]
+        images = torch.from_numpy(pixels).float()
+        return images.div_(255).sub_(self.mean).div_(self.std), self.labels[torch.tensor(indices)]
 
     @staticmethod
     def collate_fn(batch):
