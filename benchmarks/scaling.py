@@ -58,13 +58,12 @@ def train(arguments):
 
     times = []
 
-    def start(self, batch, batch_idx):
+    def batch_end(self, outputs, batch, batch_idx):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
-    def end(self):
-        start(self, None, None)
+    def epoch_end(self):  # after the validation, which does not count
         if self.trainer.is_global_zero:
             # the first batches of an epoch still warm up
             skipped = len(times) // 5
@@ -72,8 +71,8 @@ def train(arguments):
             print(f"TrainTime {per_batch:.6f}", flush=True)
         times.clear()
 
-    Classifier.on_train_batch_start = start
-    Classifier.on_train_epoch_end = end
+    Classifier.on_train_batch_end = batch_end
+    Classifier.on_train_epoch_end = epoch_end
     run.__file__ = __file__
     number = arguments[0]
     sys.argv = ["run.py", *arguments[1:]]
