@@ -344,8 +344,8 @@ def test_a_script_that_the_user_kept_is_not_overwritten(desk):
 
 
 SITES = {
-    "exit 0": "sbatch ended with 0, without a job",
-    "exit 3": "sbatch ended with 3, without a job",
+    "exit 0": "site.sh has ended the launch: mend it, or take its exit out",
+    "exit 3": "site.sh has ended the launch: mend it, or take its exit out",
     "set -u; echo $NOPE": "NOPE: unbound variable",
     "nosuchcommand": "nosuchcommand: command not found",
     "if": "syntax error",

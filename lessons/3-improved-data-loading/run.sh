@@ -11,6 +11,10 @@
 set -euo pipefail
 # Slurm runs a copy of this file from another folder, and says where sbatch was called
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
+if [ ! -f src/main.py ]; then
+    echo "No src/main.py in $PWD: call sbatch in the repository's root, where it is." >&2
+    exit 1
+fi
 
 # modules, data folder and Python environment of this site, see site.example.sh
 trap 'echo "site.sh has ended the job: see above, or take its exit out" >&2; exit 1' EXIT

@@ -3,7 +3,9 @@
 set -euo pipefail
 folder=$PWD
 # sbatch takes account, partition and so on from the SBATCH_ variables of site.sh
+trap 'echo "site.sh has ended the launch: mend it, or take its exit out" >&2; exit 1' EXIT
 if [ -f site.sh ]; then source ./site.sh >&2; fi
+trap - EXIT
 # what the script says itself must not be overruled by what a shell has left of other jobs
 unset SBATCH_ARRAY_INX SBATCH_ERROR SBATCH_JOB_NAME SBATCH_OPEN_MODE SBATCH_OUTPUT SBATCH_WAIT
 unset SBATCH_CPUS_PER_TASK SBATCH_MEM_PER_CPU SBATCH_MEM_PER_NODE SBATCH_TIMELIMIT
