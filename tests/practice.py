@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -164,7 +164,9 @@ class PracticeCluster:
         """As a crash does: with the slurmstepd and the tasks that these daemons look after."""
         for pid, name in self.processes().items():
             if name in daemons:
-                os.kill(pid, signal.SIGKILL)
+                # it may have ended since it was listed
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def heal(self) -> None:
         """Whatever a test broke: no jobs, every daemon, both nodes."""
@@ -178,12 +180,14 @@ class PracticeCluster:
 
     def is_idle(self, node: str) -> bool:
         """Whether a node waits for work; one that Slurm took out of use is given back."""
-        state = self.run(["sinfo", "-hN", "-n", node, "-o", "%T"]).split()[0]
-        if state.startswith(("down", "drain", "fail")):
+        # not by sinfo, which went on showing a job that had ended while a partition changed
+        words = self.run(["scontrol", "--oneliner", "show", "node", node]).split()
+        [state] = [word.removeprefix("State=") for word in words if word.startswith("State=")]
+        if any(word in state for word in ("DOWN", "DRAIN", "FAIL")):
             # refused while the node ends its last job, hence asked for again
             command = ["scontrol", "update", f"nodename={node}", "state=resume"]
             subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
-        return state == "idle"
+        return state == "IDLE"
 
 
 @contextmanager
