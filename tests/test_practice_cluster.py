@@ -250,6 +250,17 @@ def test_no_secret_is_readable_by_others(cluster: PracticeCluster) -> None:
     assert not any(line.startswith("StoragePass") for line in lines)
 
 
+def test_the_temporary_tables_of_another_server_are_left_alone(another: PracticeCluster) -> None:
+    table = Path("/tmp") / f"#sql-temptable-{os.getpid()}-1-1.MAI"
+    table.touch()
+
+    another.up()
+    left = table.exists()
+    table.unlink(missing_ok=True)
+
+    assert left
+
+
 def test_each_cluster_has_its_own_munge_key(
     cluster: PracticeCluster, another: PracticeCluster
 ) -> None:

@@ -125,7 +125,9 @@ def test_f23_an_environment_that_is_missing_fails_the_job_in_one_sentence(desk, 
 
 
 @pytest.mark.parametrize("branch", ["1-simple-model-training", "8-distributed-training"])
-def test_f23_a_job_submitted_from_another_folder_fails_in_one_sentence(desk, page, tmp_path, branch):
+def test_f23_a_job_submitted_from_another_folder_fails_in_one_sentence(
+    desk, page, tmp_path, branch
+):
     desk.clone.git("switch", "--quiet", branch)
     script, log = desk.folder / "run.sh", tmp_path / "log"
     # the environment is found from everywhere, as on sites that share one
