@@ -180,7 +180,7 @@ class PracticeCluster:
 
     def is_idle(self, node: str) -> bool:
         """Whether a node waits for work; one that Slurm took out of use is given back."""
-        # not by sinfo, which went on showing a job that had ended while a partition changed
+        # not by sinfo, which may show a job that has ended until somebody asks for the node itself
         words = self.run(["scontrol", "--oneliner", "show", "node", node]).split()
         [state] = [word.removeprefix("State=") for word in words if word.startswith("State=")]
         if any(word in state for word in ("DOWN", "DRAIN", "FAIL")):
