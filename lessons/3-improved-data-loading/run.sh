@@ -49,6 +49,8 @@ explain() {
 trap explain EXIT
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
+    # should the job start again, what its first start has finished no longer counts
+    rm -f "lightning_logs/version_$SLURM_JOB_ID/DONE.json"
     # srun does not take over --cpus-per-task by itself, nor at some sites the environment
     export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
     srun python -m src.main

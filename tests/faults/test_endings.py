@@ -107,7 +107,7 @@ def test_f10_a_training_that_diverges_is_not_completed(desk, page):
     desk.wait(job)
 
     assert desk.accounted(job) == "FAILED"
-    assert not list(desk.folder.glob("logs/**/DONE.json"))
+    assert not list(desk.folder.glob("*logs/**/DONE.json"))
     page("The training has diverged", desk.log(job, "err"))
 
 
@@ -121,10 +121,13 @@ def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(desk):
     assert '"test_acc": 0.9' in done
 
 
-@pytest.mark.parametrize("branch", [LESSON_1, "8-distributed-training"])
+@pytest.mark.parametrize("branch", [*BY_SBATCH, "8-distributed-training"])
 def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
-    if branch == LESSON_1:
+    if branch in BY_SBATCH:
         job, log = begun(desk, branch), desk.run_sh_log
+        if branch != LESSON_1:
+            done = desk.folder / f"lightning_logs/version_{job}/DONE.json"
+            done.write_text("of an earlier start")
     else:
         [job] = desk.launched(*FAST)
         desk.wait_for_training(job)
@@ -142,4 +145,4 @@ def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
 
     assert desk.accounted(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
-    assert not list(desk.folder.glob("logs/**/DONE.json"))
+    assert not list(desk.folder.glob("*logs/**/DONE.json"))
