@@ -122,7 +122,17 @@ def test_f19_a_forgotten_srun_is_one_sentence(desk, page, shape):
 FAULTS = {
     "killed": ("os.kill(os.getpid(), 9)", "A process was killed"),
     "out of memory": ("hog = b'x' * 3 * 2**30; time.sleep(60)", "The memory was too small"),
-    "raising": ("raise ValueError('boom')", "Another process has ended"),
+    # it lives on, so that Slurm has no reason to end the other one first
+    "disconnected": (
+        "import contextlib, glob, socket\n"
+        "            for fd in glob.glob('/proc/self/fd/*'):\n"
+        "                with contextlib.suppress(OSError):\n"
+        "                    link = socket.socket(fileno=os.dup(int(fd[14:])))\n"
+        "                    if not link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):\n"
+        "                        link.shutdown(socket.SHUT_RDWR)\n"
+        "            time.sleep(60)",
+        "Another process has ended",
+    ),
     "ended by SIGTERM": ("os.kill(os.getpid(), 15)", "A process was ended by SIGTERM"),
 }
 
@@ -137,7 +147,18 @@ def test_f20_the_job_ends_with_a_process_that_dies(desk, plant, page, fault):
 
     page(heading, log)
     assert desk.sacct(job, "State")[f"{job}.0"]["State"] != "COMPLETED"
-    assert "Traceback" not in log or fault == "raising"
+    assert "Traceback" not in log
+
+
+def test_f20_a_process_that_raises_ends_the_job_and_says_where(desk, plant):
+    plant("raise ValueError('boom')", rank=1)
+
+    [job] = desk.launched("--num_nodes=2", *LASTING)
+    log = desk.failed(job, timeout=90)
+
+    assert "ValueError: boom" in log
+    # whichever comes first: the end of the connection, or Slurm's signal
+    assert re.search("process 0: (another process ended|ended by SIGTERM)", log), log
 
 
 def test_f20_the_job_ends_with_a_process_that_is_stuck(desk, plant, page):
