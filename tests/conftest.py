@@ -3,8 +3,10 @@
 import os
 
 import pytest
-from course import course, module_clone, sample_data  # noqa: F401
-from practice import practice_cluster  # noqa: F401
+
+from clone import course, module_clone, sample_data  # noqa: F401
+from https_mirror import certificate, mirror  # noqa: F401
+from practice_cluster import practice_cluster  # noqa: F401
 
 # the processes of a job and the tests themselves share the cores of one machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -3,39 +3,42 @@
 import re
 
 import pytest
-from course import ROOT
-from desk import Site
+
+from clone import ROOT
+from login_node import SlurmLoginNode
 
 PAGE = ROOT / "docs/troubleshooting.md"
 
 
 @pytest.fixture(scope="module")
-def site(practice_cluster, module_clone):
+def module_login_node(practice_cluster, module_clone):
     practice_cluster.heal()
-    return Site(practice_cluster, module_clone)
+    return SlurmLoginNode(practice_cluster, module_clone)
 
 
 @pytest.fixture
-def desk(site):
+def login_node(module_login_node):
     """The finished program, unchanged and without logs."""
-    site.clone.git("checkout", "--quiet", ".")
-    site.clone.git("switch", "--quiet", "8-distributed-training")
-    site.clone.git("clean", "--quiet", "-d", "--force", "-x", "logs", "lightning_logs")
-    return site
+    module_login_node.clone.git("checkout", "--quiet", ".")
+    module_login_node.clone.git("switch", "--quiet", "8-distributed-training")
+    module_login_node.clone.git("clean", "--quiet", "-d", "--force", "-x", "logs", "lightning_logs")
+    return module_login_node
 
 
 @pytest.fixture
-def plant(desk):
+def plant(login_node):
     """Plant a statement into the 30th training step of one process."""
 
     def edit(statement, rank=0):
-        [program] = [path for path in desk.folder.glob("src/**/*.py") if STEP in path.read_text()]
+        [program] = [
+            path for path in login_node.folder.glob("src/**/*.py") if STEP in path.read_text()
+        ]
         condition = f"if self.global_step == 30 and self.trainer.global_rank == {rank}:"
         planted = f"{STEP}        {condition}\n            import os, time; {statement}\n"
         program.write_text(program.read_text().replace(STEP, planted))
 
     yield edit
-    desk.clone.git("checkout", "--quiet", ".")
+    login_node.clone.git("checkout", "--quiet", ".")
 
 
 STEP = "    def training_step(self, batch, batch_idx):\n"

@@ -7,9 +7,9 @@ import time
 
 import pytest
 import torch
-from practice import wait_until
 from torch import multiprocessing
 
+from practice_cluster import wait_until
 from src.utils.ending import explain
 
 LAST = "8-distributed-training"
@@ -20,9 +20,9 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
 
 
 @pytest.fixture
-def small_disk(desk):
+def small_disk(login_node):
     """A folder of the clone that holds one checkpoint (5 MB) and not two."""
-    folder = desk.folder / "small"
+    folder = login_node.folder / "small"
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -32,13 +32,15 @@ def small_disk(desk):
     folder.rmdir()
 
 
-def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(desk, page, small_disk):
-    job = desk.submit_run_sh(LAST, "--ntasks-per-node=1", args=["--log_path=small", *LASTING])
+def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
+    login_node, page, small_disk
+):
+    job = login_node.submit_run_sh(LAST, "--ntasks-per-node=1", args=["--log_path=small", *LASTING])
 
-    desk.wait(job)
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "FAILED"
-    log = desk.run_sh_log(job)
+    assert login_node.accounted(job) == "FAILED"
+    log = login_node.run_sh_log(job)
     assert "Traceback" not in log
     assert not list(small_disk.rglob("DONE.json"))
     page("The disk is full", log)
@@ -49,20 +51,20 @@ def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(desk, pag
         "    except Exception: print('cut', path)\n"
     )
     checkpoints = map(str, small_disk.rglob("*.ckpt"))
-    found = desk.clone.run(sys.executable, "-c", program, *checkpoints).stdout
+    found = login_node.clone.run(sys.executable, "-c", program, *checkpoints).stdout
     assert found.count("whole") == 1, found
 
 
 @pytest.mark.parametrize("branch", ["3-improved-data-loading", LAST])
-def test_f14_a_small_shared_memory_is_one_sentence(desk, page, branch):
-    desk.clone.git("switch", "--quiet", branch)
+def test_f14_a_small_shared_memory_is_one_sentence(login_node, page, branch):
+    login_node.clone.git("switch", "--quiet", branch)
     program = "-m src.main"
     if branch == LAST:
         program = f"run.py --local --num_workers=2 {' '.join(FAST)}"
     private = f"mount -t tmpfs -o size=256k tmpfs /dev/shm && exec {sys.executable} {program}"
 
     words = ["srun", "--ntasks=1", "--mem=4G", "unshare", "--mount", "bash", "-c", private]
-    done = desk.clone.run(*words, env=desk.env, timeout=120)
+    done = login_node.clone.run(*words, env=login_node.env, timeout=120)
 
     if "unshare" in done.stderr:
         pytest.skip("a private mount needs root")
@@ -71,12 +73,12 @@ def test_f14_a_small_shared_memory_is_one_sentence(desk, page, branch):
     page("The shared memory is too small", done.stderr)
 
 
-def test_f14_a_worker_that_is_killed_is_one_sentence(desk, plant, page):
+def test_f14_a_worker_that_is_killed_is_one_sentence(login_node, plant, page):
     plant("from multiprocessing import active_children as a; os.kill(a()[0].pid, 9)")
 
-    [job] = desk.launched("--num_workers=1", *LASTING)
+    [job] = login_node.launched("--num_workers=1", *LASTING)
 
-    page("A process that loads data was killed", desk.failed(job))
+    page("A process that loads data was killed", login_node.failed(job))
 
 
 def test_f14_a_worker_that_is_killed_with_a_batch_on_its_way_is_one_sentence():
@@ -108,14 +110,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_f24_damaged_data_fail_the_job_before_it_trains(desk, page, tmp_path, damage):
+def test_f24_damaged_data_fail_the_job_before_it_trains(login_node, page, tmp_path, damage):
     change, sentence = DAMAGE[damage]
     folder = tmp_path / "cifar-10-batches-py"
-    shutil.copytree(desk.folder / "data/cifar-10-batches-py", folder)
+    shutil.copytree(login_node.folder / "data/cifar-10-batches-py", folder)
     change(folder / "data_batch_4")
 
-    [job] = desk.launched("--num_nodes=2", f"--data_dir={tmp_path}", *FAST)
-    log = desk.failed(job)
+    [job] = login_node.launched("--num_nodes=2", f"--data_dir={tmp_path}", *FAST)
+    log = login_node.failed(job)
 
     assert f"data_batch_4 {sentence}" in log
     assert "Traceback" not in log

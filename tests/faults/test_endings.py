@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from practice import wait_until
+
+from practice_cluster import wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -17,37 +18,37 @@ BY_SBATCH = [LESSON_1, LESSON_2, LESSON_3]
 BY_RUN_PY = ["5-improved-logging", "8-distributed-training"]
 
 
-def begun(desk, branch):
+def begun(login_node, branch):
     """Start a training that lasts, and return the job once it has trained an epoch."""
-    desk.clone.git("switch", "--quiet", branch)
-    program = desk.folder / "src/main.py"
+    login_node.clone.git("switch", "--quiet", branch)
+    program = login_node.folder / "src/main.py"
     program.write_text(program.read_text().replace("max_epochs=10,", "max_epochs=500,"))
-    job = desk.submit_run_sh(branch)
-    wait_until(lambda: "epoch  1/" in desk.run_sh_log(job), 120, "the first epoch")
+    job = login_node.submit_run_sh(branch)
+    wait_until(lambda: "epoch  1/" in login_node.run_sh_log(job), 120, "the first epoch")
     return job
 
 
 @pytest.mark.parametrize("branch", BY_SBATCH)
-def test_f10_a_signal_to_the_step_never_shows_completed_in_lessons_1_to_3(desk, page, branch):
-    job = begun(desk, branch)
+def test_f10_a_signal_to_the_step_never_shows_completed_in_lessons_1_to_3(login_node, page, branch):
+    job = begun(login_node, branch)
 
-    desk.run(["scancel", "--signal=TERM", f"{job}.0"])
-    desk.wait(job)
+    login_node.run(["scancel", "--signal=TERM", f"{job}.0"])
+    login_node.wait(job)
 
-    log = desk.run_sh_log(job)
-    assert desk.accounted(job) == "FAILED"
+    log = login_node.run_sh_log(job)
+    assert login_node.accounted(job) == "FAILED"
     assert "test loss" not in log
-    assert not list(desk.folder.glob("lightning_logs/*/DONE.json"))
+    assert not list(login_node.folder.glob("lightning_logs/*/DONE.json"))
     page("A process was ended by SIGTERM", log)
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "KILL", "USR1"])
-def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(desk, page, signal):
-    [job] = desk.launched("--num_nodes=2", *FAST)
-    desk.wait_for_training(job)
+def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(login_node, page, signal):
+    [job] = login_node.launched("--num_nodes=2", *FAST)
+    login_node.wait_for_training(job)
 
-    desk.run(["scancel", f"--signal={signal}", f"{job}.0"])
-    log = desk.failed(job)
+    login_node.run(["scancel", f"--signal={signal}", f"{job}.0"])
+    log = login_node.failed(job)
 
     sentences = {
         "TERM": "A process was ended by SIGTERM",
@@ -60,89 +61,89 @@ def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(desk, page, s
         page(sentences[signal], log)
 
 
-def test_f10_a_job_that_is_cancelled_is_not_completed(desk):
-    [job] = desk.launched("--num_nodes=2", *FAST)
-    desk.wait_for_training(job)
+def test_f10_a_job_that_is_cancelled_is_not_completed(login_node):
+    [job] = login_node.launched("--num_nodes=2", *FAST)
+    login_node.wait_for_training(job)
 
-    desk.run(["scancel", job])
+    login_node.run(["scancel", job])
 
-    desk.failed(job)
-    assert desk.accounted(job) == "CANCELLED"
+    login_node.failed(job)
+    assert login_node.accounted(job) == "CANCELLED"
 
 
-def test_f10_a_job_at_its_time_limit_is_not_completed(desk, page):
-    [job] = desk.launched("--time_min=1", "--arch=fully_connected", "--max_epochs=100000")
+def test_f10_a_job_at_its_time_limit_is_not_completed(login_node, page):
+    [job] = login_node.launched("--time_min=1", "--arch=fully_connected", "--max_epochs=100000")
 
-    log = desk.failed(job, timeout=240)
+    log = login_node.failed(job, timeout=240)
 
-    assert desk.accounted(job) == "TIMEOUT"
+    assert login_node.accounted(job) == "TIMEOUT"
     page("The time was too short", log)
 
 
 @pytest.mark.parametrize("branch", BY_RUN_PY)
-def test_f10_a_training_that_raises_is_not_completed(desk, plant, page, branch):
-    desk.clone.git("switch", "--quiet", branch)
+def test_f10_a_training_that_raises_is_not_completed(login_node, plant, page, branch):
+    login_node.clone.git("switch", "--quiet", branch)
     plant("raise ValueError('boom')")
 
-    [job] = desk.launched()
+    [job] = login_node.launched()
 
-    page("The program has a mistake", desk.failed(job))
+    page("The program has a mistake", login_node.failed(job))
 
 
 @pytest.mark.parametrize("branch", BY_RUN_PY)
-def test_f10_a_training_over_its_memory_is_not_completed(desk, plant, page, branch):
-    desk.clone.git("switch", "--quiet", branch)
+def test_f10_a_training_over_its_memory_is_not_completed(login_node, plant, page, branch):
+    login_node.clone.git("switch", "--quiet", branch)
     plant("hog = b'x' * 3 * 2**30; time.sleep(60)")
 
-    [job] = desk.launched("--mem_gb=2")
+    [job] = login_node.launched("--mem_gb=2")
 
-    page("The memory was too small", desk.failed(job))
+    page("The memory was too small", login_node.failed(job))
 
 
-def test_f10_a_training_that_diverges_is_not_completed(desk, page):
-    [job] = desk.launched(
+def test_f10_a_training_that_diverges_is_not_completed(login_node, page):
+    [job] = login_node.launched(
         "--optimizer=SGD", "--learning_rate=1000", "--arch=fully_connected", "--max_epochs=1"
     )
 
-    desk.wait(job)
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "FAILED"
-    assert not list(desk.folder.glob("*logs/**/DONE.json"))
-    page("The training has diverged", desk.log(job, "err"))
+    assert login_node.accounted(job) == "FAILED"
+    assert not list(login_node.folder.glob("*logs/**/DONE.json"))
+    page("The training has diverged", login_node.log(job, "err"))
 
 
-def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(desk):
-    job = desk.submit_run_sh(LESSON_2)
+def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(login_node):
+    job = login_node.submit_run_sh(LESSON_2)
 
-    assert desk.wait(job) == "COMPLETED"
+    assert login_node.wait(job) == "COMPLETED"
 
-    done = (desk.folder / f"lightning_logs/version_{job}/DONE.json").read_text()
+    done = (login_node.folder / f"lightning_logs/version_{job}/DONE.json").read_text()
     assert '"steps": 220' in done  # 10 epochs of 1350 images, 64 in a step
     assert '"test_acc": 0.9' in done
 
 
 @pytest.mark.parametrize("branch", [*BY_SBATCH, "8-distributed-training"])
-def test_f6_a_job_that_starts_again_keeps_its_first_log(desk, branch):
+def test_f6_a_job_that_starts_again_keeps_its_first_log(login_node, branch):
     if branch in BY_SBATCH:
-        job, log = begun(desk, branch), desk.run_sh_log
+        job, log = begun(login_node, branch), login_node.run_sh_log
         if branch != LESSON_1:
-            done = desk.folder / f"lightning_logs/version_{job}/DONE.json"
+            done = login_node.folder / f"lightning_logs/version_{job}/DONE.json"
             done.write_text("of an earlier start")
     else:
-        [job] = desk.launched(*FAST)
-        desk.wait_for_training(job)
-        log = desk.log
-        done = desk.folder / "logs/cifar10/version_0/DONE.json"
+        [job] = login_node.launched(*FAST)
+        login_node.wait_for_training(job)
+        log = login_node.log
+        done = login_node.folder / "logs/cifar10/version_0/DONE.json"
         done.write_text("of an earlier start")
 
-    desk.run(["scontrol", "requeue", job])
-    wait_until(lambda: desk.state_of(job) == "PENDING", 60, "in the queue again")
+    login_node.run(["scontrol", "requeue", job])
+    wait_until(lambda: login_node.state_of(job) == "PENDING", 60, "in the queue again")
     time.sleep(2)
-    desk.start_soon(job)
+    login_node.start_soon(job)
     wait_until(lambda: log(job).count("epoch  1/") == 2, 120, "a second first epoch")
-    desk.run(["scancel", job])
-    desk.wait(job)
+    login_node.run(["scancel", job])
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "CANCELLED"
+    assert login_node.accounted(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
-    assert not list(desk.folder.glob("*logs/**/DONE.json"))
+    assert not list(login_node.folder.glob("*logs/**/DONE.json"))

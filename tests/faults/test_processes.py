@@ -5,8 +5,9 @@ import socket
 import sys
 
 import pytest
-from course import ROOT, epochs
-from practice import wait_until
+
+from clone import ROOT, epochs
+from practice_cluster import wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -29,12 +30,12 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
     ],
 )
 def test_f18_counts_that_differ_from_those_of_srun_are_one_sentence(
-    desk, page, srun, shape, sentence
+    login_node, page, srun, shape, sentence
 ):
     words = ["srun", "--mem=2G", "--kill-on-bad-exit=1", *srun.split()]
     words += [sys.executable, "run.py", "--local", *FAST, *shape.split()]
 
-    done = desk.clone.run(*words, env=desk.env, timeout=60)
+    done = login_node.clone.run(*words, env=login_node.env, timeout=60)
 
     assert done.returncode != 0  # 1, or 143 where the other tasks were ended first
     assert sentence in done.stderr
@@ -52,34 +53,34 @@ def test_f18_counts_that_differ_from_those_of_srun_are_one_sentence(
         (["--num_nodes=2", "--local"], "--num_nodes 2 needs a Slurm job"),
     ],
 )
-def test_f18_a_launch_with_wrong_counts_leaves_nothing_behind(desk, args, sentence):
-    done = desk.launch(*args)
+def test_f18_a_launch_with_wrong_counts_leaves_nothing_behind(login_node, args, sentence):
+    done = login_node.launch(*args)
 
     assert done.returncode != 0
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not list(desk.folder.glob("logs/*/slurm_scripts/*"))
-    assert not list(desk.folder.glob("logs/*/version_*"))
+    assert not list(login_node.folder.glob("logs/*/slurm_scripts/*"))
+    assert not list(login_node.folder.glob("logs/*/version_*"))
 
 
 @pytest.mark.parametrize(
     "options", [["--ntasks-per-node=2"], ["--nodes=2"]], ids=["two tasks", "two nodes"]
 )
-def test_f18_lessons_of_one_process_refuse_more(desk, page, options):
-    job = desk.submit_run_sh("2-lightning-module", *options)
+def test_f18_lessons_of_one_process_refuse_more(login_node, page, options):
+    job = login_node.submit_run_sh("2-lightning-module", *options)
 
-    desk.wait(job)
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "FAILED"
-    page("The program is a single process", desk.run_sh_log(job))
-    assert "Traceback" not in desk.run_sh_log(job)
+    assert login_node.accounted(job) == "FAILED"
+    page("The program is a single process", login_node.run_sh_log(job))
+    assert "Traceback" not in login_node.run_sh_log(job)
 
 
-def test_f18_a_launcher_of_one_process_refuses_more(desk):
-    desk.clone.git("switch", "--quiet", "5-improved-logging")
+def test_f18_a_launcher_of_one_process_refuses_more(login_node):
+    login_node.clone.git("switch", "--quiet", "5-improved-logging")
 
-    done = desk.clone.run(
-        *("srun", "--ntasks=2", "--mem=2G", sys.executable, "run.py", "--local"), env=desk.env
+    done = login_node.clone.run(
+        *("srun", "--ntasks=2", "--mem=2G", sys.executable, "run.py", "--local"), env=login_node.env
     )
 
     assert done.returncode == 1
@@ -87,31 +88,31 @@ def test_f18_a_launcher_of_one_process_refuses_more(desk):
     assert "Traceback" not in done.stderr
 
 
-def test_f18_counts_that_fit_train_whichever_option_named_them(desk):
+def test_f18_counts_that_fit_train_whichever_option_named_them(login_node):
     words = ["srun", "--nodes=2", "--ntasks=2", "--mem=4G", "--kill-on-bad-exit=1"]
     words += [sys.executable, "run.py", "--local", "--num_nodes=2", *FAST]
 
-    done = desk.clone.run(*words, env=desk.env, timeout=120)
+    done = login_node.clone.run(*words, env=login_node.env, timeout=120)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" test loss") == 1
-    assert len(list(desk.folder.glob("logs/cifar10/version_*"))) == 1
+    assert len(list(login_node.folder.glob("logs/cifar10/version_*"))) == 1
 
 
 # --- F19: no srun
 
 
 @pytest.mark.parametrize("shape", ["--num_nodes=2", "", "--devices=2"])
-def test_f19_a_forgotten_srun_is_one_sentence(desk, page, shape):
+def test_f19_a_forgotten_srun_is_one_sentence(login_node, page, shape):
     script = f"#!/bin/bash\n{sys.executable} run.py --local {' '.join(FAST)} {shape}\n"
-    (desk.folder / "forgotten.sh").write_text(script)
+    (login_node.folder / "forgotten.sh").write_text(script)
     options = ["--nodes=2", "--ntasks-per-node=1", "--output=forgotten.out", "--wait"]
 
-    done = desk.clone.run("sbatch", *options, "forgotten.sh", env=desk.env, timeout=60)
+    done = login_node.clone.run("sbatch", *options, "forgotten.sh", env=login_node.env, timeout=60)
 
     assert done.returncode == 1
-    log = (desk.folder / "forgotten.out").read_text()
-    (desk.folder / "forgotten.out").unlink()
+    log = (login_node.folder / "forgotten.out").read_text()
+    (login_node.folder / "forgotten.out").unlink()
     page("srun was forgotten", log)
     assert "Traceback" not in log
 
@@ -138,101 +139,101 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_f20_the_job_ends_with_a_process_that_dies(desk, plant, page, fault):
+def test_f20_the_job_ends_with_a_process_that_dies(login_node, plant, page, fault):
     statement, heading = FAULTS[fault]
     plant(statement, rank=1)
 
-    [job] = desk.launched("--num_nodes=2", "--mem_gb=2", *LASTING)
-    log = desk.failed(job, timeout=90)
+    [job] = login_node.launched("--num_nodes=2", "--mem_gb=2", *LASTING)
+    log = login_node.failed(job, timeout=90)
 
     page(heading, log)
-    assert desk.sacct(job, "State")[f"{job}.0"]["State"] != "COMPLETED"
+    assert login_node.sacct(job, "State")[f"{job}.0"]["State"] != "COMPLETED"
     assert "Traceback" not in log
 
 
-def test_f20_a_process_that_raises_ends_the_job_and_says_where(desk, plant):
+def test_f20_a_process_that_raises_ends_the_job_and_says_where(login_node, plant):
     plant("raise ValueError('boom')", rank=1)
 
-    [job] = desk.launched("--num_nodes=2", *LASTING)
-    log = desk.failed(job, timeout=90)
+    [job] = login_node.launched("--num_nodes=2", *LASTING)
+    log = login_node.failed(job, timeout=90)
 
     assert "ValueError: boom" in log
     # whichever comes first: the end of the connection, or Slurm's signal
     assert re.search("process 0: (another process ended|ended by SIGTERM)", log), log
 
 
-def test_f20_the_job_ends_with_a_process_that_is_stuck(desk, plant, page):
+def test_f20_the_job_ends_with_a_process_that_is_stuck(login_node, plant, page):
     plant("os.kill(os.getpid(), 19)", rank=1)  # SIGSTOP
 
-    [job] = desk.launched("--num_nodes=2", "--timeout_min=1", *LASTING)
-    log = desk.failed(job, timeout=150)
+    [job] = login_node.launched("--num_nodes=2", "--timeout_min=1", *LASTING)
+    log = login_node.failed(job, timeout=150)
 
     page("A process is stuck", log)
     assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("statement", ["os.kill(os.getpid(), 9)", "raise ValueError('boom')"])
-def test_f20_without_slurm_too_no_process_is_left(desk, plant, statement):
+def test_f20_without_slurm_too_no_process_is_left(login_node, plant, statement):
     plant(statement, rank=1)
 
-    done = desk.clone.run(
+    done = login_node.clone.run(
         *(sys.executable, "run.py", "--local", "--devices=2", *LASTING), timeout=120
     )
 
     assert done.returncode != 0
     assert "test loss" not in done.stdout
-    left = desk.clone.run("pgrep", "--full", f"{desk.folder}/run.py").stdout
+    left = login_node.clone.run("pgrep", "--full", f"{login_node.folder}/run.py").stdout
     assert left == ""
 
 
 # --- F25: a node that is lost
 
 
-def test_f25_a_job_whose_node_was_lost_starts_again(desk, page):
-    [job] = desk.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
-    desk.wait_for_training(job)
+def test_f25_a_job_whose_node_was_lost_starts_again(login_node, page):
+    [job] = login_node.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
+    login_node.wait_for_training(job)
 
-    desk.main.kill("node2")
-    wait_until(lambda: desk.show(job)["Restarts"] == "1", 120, "node2 is lost")
-    desk.main.up()
-    state = desk.wait(job, timeout=240)
+    login_node.main.kill("node2")
+    wait_until(lambda: login_node.show(job)["Restarts"] == "1", 120, "node2 is lost")
+    login_node.main.up()
+    state = login_node.wait(job, timeout=240)
 
-    log = desk.log(job)
-    assert state == "COMPLETED", log + desk.log(job, "err")
+    log = login_node.log(job)
+    assert state == "COMPLETED", log + login_node.log(job, "err")
     assert log.count("epoch  1/") == log.count("data: ") == 2
     assert log.count(" test loss") == 1
-    assert len(list(desk.folder.glob("logs/**/DONE.json"))) == 1
-    page("A node was lost", log + desk.log(job, "err"))
+    assert len(list(login_node.folder.glob("logs/**/DONE.json"))) == 1
+    page("A node was lost", log + login_node.log(job, "err"))
 
 
 # --- F21: the port
 
 
-def test_f21_two_trainings_in_one_job_both_finish(desk):
+def test_f21_two_trainings_in_one_job_both_finish(login_node):
     step = f"srun --exact --nodes=1 --ntasks=2 --mem=3G {sys.executable} run.py --local"
     step = f"{step} --devices=2 {' '.join(FAST)} --experiment_name"
     script = f"#!/bin/bash\n{step} one &\nfirst=$!\n{step} two &\nwait $!\nwait $first\n"
-    (desk.folder / "two.sh").write_text(script)
+    (login_node.folder / "two.sh").write_text(script)
     options = ["--nodes=2", "--ntasks-per-node=2", "--mem=6G", "--output=two.out", "--parsable"]
 
-    job = desk.clone.run("sbatch", *options, "two.sh", env=desk.env).stdout.strip()
-    state = desk.wait(job, timeout=180)
+    job = login_node.clone.run("sbatch", *options, "two.sh", env=login_node.env).stdout.strip()
+    state = login_node.wait(job, timeout=180)
 
-    log = (desk.folder / "two.out").read_text()
+    log = (login_node.folder / "two.out").read_text()
     assert state == "COMPLETED", log
     assert len(epochs(log)) == 2
     assert len(re.findall(r"^.* INFO test loss", log, re.MULTILINE)) == 2
-    steps = desk.sacct(job, "State,NTasks")
+    steps = login_node.sacct(job, "State,NTasks")
     assert [steps[f"{job}.{number}"]["NTasks"] for number in (0, 1)] == ["2", "2"]
 
 
-def test_f21_a_port_that_is_taken_is_one_sentence(desk, page):
+def test_f21_a_port_that_is_taken_is_one_sentence(login_node, page):
     with socket.socket() as other:
         other.bind(("", 0))
         other.listen()
-        env = {**desk.env, "MASTER_PORT": str(other.getsockname()[1])}
+        env = {**login_node.env, "MASTER_PORT": str(other.getsockname()[1])}
         words = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--mem=3G", "--kill-on-bad-exit=1"]
-        done = desk.clone.run(
+        done = login_node.clone.run(
             *words, sys.executable, "run.py", "--local", "--devices=2", *FAST, env=env, timeout=120
         )
 
@@ -245,7 +246,7 @@ def test_f21_a_port_that_is_taken_is_one_sentence(desk, page):
 
 
 SCRIPTS = [
-    *sorted(ROOT.glob("tests/golden/*.sh")),
+    *sorted(ROOT.glob("tests/launch/golden/*.sh")),
     *sorted(ROOT.glob("lessons/*/run.sh")),
     ROOT / "run.sh",
 ]

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 import torch
-from course import ROOT, Hostile, make_clone
-from desk import Site
+
+from clone import ROOT, Hostile, make_clone
+from login_node import SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -17,74 +18,74 @@ FAST = ["--arch=fully_connected", "--max_epochs=1"]
 WEIGHTS = "resnet18-f37072fd.pth"
 
 
-def pwned(desk):
-    return list(desk.folder.rglob("PWNED"))
+def pwned(login_node):
+    return list(login_node.folder.rglob("PWNED"))
 
 
-def test_a_hostile_batch_file_is_not_even_opened(desk, page, hostile_data):
-    [job] = desk.launched(f"--data_dir={hostile_data}", *FAST)
-    log = desk.failed(job)
+def test_a_hostile_batch_file_is_not_even_opened(login_node, page, hostile_data):
+    [job] = login_node.launched(f"--data_dir={hostile_data}", *FAST)
+    log = login_node.failed(job)
 
     assert "data_batch_1 is damaged" in log
     assert "Traceback" not in log
-    assert not pwned(desk)
+    assert not pwned(login_node)
     page("The data are missing or damaged", log)
 
 
-def test_a_hostile_batch_file_with_sums_to_match_runs_nothing(desk, page, hostile_data):
+def test_a_hostile_batch_file_with_sums_to_match_runs_nothing(login_node, page, hostile_data):
     batch, sums = (hostile_data / "cifar-10-batches-py" / n for n in ("data_batch_1", "SHA256SUMS"))
     new = hashlib.sha256(batch.read_bytes()).hexdigest()
     sums.write_text(re.sub(r"\w{64}(?=  data_batch_1$)", new, sums.read_text(), flags=re.M))
 
-    [job] = desk.launched(f"--data_dir={hostile_data}", *FAST)
-    log = desk.failed(job)
+    [job] = login_node.launched(f"--data_dir={hostile_data}", *FAST)
+    log = login_node.failed(job)
 
     assert "Traceback" not in log
-    assert not pwned(desk)
+    assert not pwned(login_node)
     page("A data file would run code", log)
 
 
 @pytest.fixture
-def hostile_data(desk, tmp_path):
+def hostile_data(login_node, tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
-    shutil.copytree(desk.folder / "data/cifar-10-batches-py", folder)
+    shutil.copytree(login_node.folder / "data/cifar-10-batches-py", folder)
     (folder / "data_batch_1").write_bytes(pickle.dumps({"data": Hostile(), "labels": []}))
     return tmp_path
 
 
-def test_hostile_weights_run_nothing(desk, page, tmp_path):
+def test_hostile_weights_run_nothing(login_node, page, tmp_path):
     cache = tmp_path / "hub/checkpoints"
     cache.mkdir(parents=True)
     (cache / WEIGHTS).write_bytes(pickle.dumps(Hostile()))
 
-    [job] = desk.launched("--weights=DEFAULT", "--max_epochs=1", TORCH_HOME=str(tmp_path))
-    log = desk.failed(job)
+    [job] = login_node.launched("--weights=DEFAULT", "--max_epochs=1", TORCH_HOME=str(tmp_path))
+    log = login_node.failed(job)
 
     assert f"{WEIGHTS} is damaged" in log
     assert "Traceback" not in log
-    assert not pwned(desk)
+    assert not pwned(login_node)
     page("The pretrained weights are missing or damaged", log)
 
 
-def test_a_hostile_checkpoint_runs_nothing(desk, page):
-    done = desk.clone.run(sys.executable, "run.py", "--local", *FAST)
+def test_a_hostile_checkpoint_runs_nothing(login_node, page):
+    done = login_node.clone.run(sys.executable, "run.py", "--local", *FAST)
     assert done.returncode == 0, done.stderr
-    [good] = desk.folder.glob("logs/**/epoch*.ckpt")
+    [good] = login_node.folder.glob("logs/**/epoch*.ckpt")
     checkpoint = torch.load(good, weights_only=True)
-    hostile = desk.folder / "hostile.ckpt"
+    hostile = login_node.folder / "hostile.ckpt"
     torch.save({**checkpoint, "callbacks": Hostile()}, hostile)
     # the lines of the page for researchers
     page_text = (ROOT / "docs/your-own-data-and-model.md").read_text()
     [lines] = re.findall(r"```python\n(from src\.models.*?)```", page_text, re.DOTALL)
 
     loaded = [
-        desk.clone.run(sys.executable, "-c", f"checkpoint = {str(path)!r}\n{lines}")
+        login_node.clone.run(sys.executable, "-c", f"checkpoint = {str(path)!r}\n{lines}")
         for path in (good, hostile)
     ]
     hostile.unlink()
 
     assert [done.returncode for done in loaded] == [0, 1], loaded[0].stderr
-    assert not pwned(desk)
+    assert not pwned(login_node)
     page("A checkpoint would run code", loaded[1].stderr)
 
 
@@ -94,11 +95,11 @@ def test_f16_a_folder_whose_name_could_be_commands_runs_nothing(
     name = """it's $(touch PWNED); a "folder" * `touch PWNED` #SBATCH & é"""
     home = tmp_path / name
     home.mkdir()
-    desk = Site(practice_cluster, make_clone(course, sample_data, home))
+    login_node = SlurmLoginNode(practice_cluster, make_clone(course, sample_data, home))
 
-    [job] = desk.launched("--num_nodes=2", *FAST)
-    state = desk.wait(job)
+    [job] = login_node.launched("--num_nodes=2", *FAST)
+    state = login_node.wait(job)
 
-    assert state == "COMPLETED", desk.log(job) + desk.log(job, "err")
-    assert len(list(desk.folder.glob("logs/**/DONE.json"))) == 1
+    assert state == "COMPLETED", login_node.log(job) + login_node.log(job, "err")
+    assert len(list(login_node.folder.glob("logs/**/DONE.json"))) == 1
     assert not list(tmp_path.rglob("PWNED"))

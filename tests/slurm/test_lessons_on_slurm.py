@@ -4,8 +4,9 @@ import shutil
 import sys
 
 import pytest
-from course import epochs, final_accuracy
-from practice import PracticeCluster, wait_until
+
+from clone import epochs, final_accuracy
+from practice_cluster import PracticeCluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

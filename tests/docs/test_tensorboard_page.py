@@ -1,6 +1,6 @@
 """TensorBoard on a run of lesson 5, opened in Chromium: make test.
 
-SCREENSHOTS=FOLDER pytest tests/test_tensorboard_page.py keeps a picture of every tab.
+SCREENSHOTS=FOLDER pytest tests/docs/test_tensorboard_page.py keeps a picture of every tab.
 """
 
 import io
@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from practice import alone
+
+from practice_cluster import alone
 
 selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
 from selenium import webdriver  # noqa: E402

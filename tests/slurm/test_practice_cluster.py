@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from practice import PRACTICE, PracticeCluster, wait_until
+
+from practice_cluster import PRACTICE, PracticeCluster, wait_until
 
 pytestmark = pytest.mark.slurm
 

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from course import ROOT, epochs, final_accuracy
 from PIL import Image
+
+from clone import ROOT, epochs, final_accuracy
 
 PAGE = (ROOT / "docs/your-own-data-and-model.md").read_text()
 FILES = dict(re.findall(r"^`(src/\S+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-PRACTICE = Path(__file__).resolve().parents[1] / "cluster" / "practice"
+PRACTICE = Path(__file__).resolve().parents[2] / "cluster" / "practice"
 FINISHED = {
     "COMPLETED",
     "FAILED",

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from course import EPOCH_LINE, epochs
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util.tensor_util import make_ndarray
+
+from clone import EPOCH_LINE, epochs
 
 BRANCH = "5-improved-logging"
 NUM_EPOCHS = 3

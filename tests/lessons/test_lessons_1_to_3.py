@@ -4,7 +4,8 @@ import sys
 
 import pytest
 import torch
-from course import epochs, final_accuracy
+
+from clone import epochs, final_accuracy
 
 LESSONS = ["1-simple-model-training", "2-lightning-module", "3-improved-data-loading"]
 

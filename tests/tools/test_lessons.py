@@ -1,4 +1,4 @@
-"""tools/lessons.py against real git in temporary folders: `pytest tests/test_lessons_tool.py`."""
+"""tools/lessons.py against real git in temporary folders: `pytest tests/tools/test_lessons.py`."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "lessons.py"
 NAMES = ["1-simple-model-training", "2-lightning-module", "3-improved-data-loading"]
 ONE, TWO, THREE = NAMES

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # the sample must have the same bytes on every machine: these are those of x86-64
 SAMPLE_SUMS = {

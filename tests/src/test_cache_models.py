@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from course import ROOT
-from test_get_data import certificate, mirror  # noqa: F401
+
+from clone import ROOT
 
 WEIGHTS = os.urandom(300_000)
 NAME = f"resnet18-{hashlib.sha256(WEIGHTS).hexdigest()[:8]}.pth"
@@ -38,7 +38,7 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path, mirror, certificate):  # noqa: F811
+def node(tmp_path, mirror, certificate):
     return Node(tmp_path / "a checkout", mirror, certificate)
 
 
@@ -90,7 +90,7 @@ def test_a_part_that_is_too_long_does_not_stay_for_ever(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
-def test_other_weights_than_expected_are_not_kept(node, mirror):  # noqa: F811
+def test_other_weights_than_expected_are_not_kept(node, mirror):
     mirror.files = {NAME: b"x" * 1000}
 
     done = node.run()

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from course import Clone, clean_environment
+
+from clone import Clone, clean_environment
 
 # an environment made by make setup is up to date here, whatever the age of the clone's files
 UP_TO_DATE = ["--assume-old=requirements.txt", f"VENV={sys.prefix}"]

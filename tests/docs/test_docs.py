@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from course import ROOT
+
+from clone import ROOT
 from lesson_diffs import changed_lines, lessons
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])

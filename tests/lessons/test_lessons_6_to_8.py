@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
-from course import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from clone import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
 from src.models.fully_connected import FullyConnected

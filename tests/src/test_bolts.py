@@ -7,7 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from course import ROOT, epochs, final_accuracy
+
+from clone import ROOT, epochs, final_accuracy
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from course import epochs, final_accuracy
-from desk import Site
 from sklearn import metrics as sklearn_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
+
+from clone import epochs, final_accuracy
+from login_node import SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -53,27 +54,29 @@ run.main()
 
 
 @pytest.fixture(scope="module")
-def site(practice_cluster, module_clone):
+def module_login_node(practice_cluster, module_clone):
     practice_cluster.heal()
-    site = Site(practice_cluster, module_clone)
-    (site.folder / "driver.py").write_text(DRIVER)
-    site.clone.git("switch", "--quiet", BRANCH)
-    return site
+    module_login_node = SlurmLoginNode(practice_cluster, module_clone)
+    (module_login_node.folder / "driver.py").write_text(DRIVER)
+    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    return module_login_node
 
 
 @pytest.fixture
-def desk(site):
-    site.clone.git("switch", "--quiet", BRANCH)
-    shutil.rmtree(site.folder / "logs", ignore_errors=True)
-    return site
+def login_node(module_login_node):
+    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    shutil.rmtree(module_login_node.folder / "logs", ignore_errors=True)
+    return module_login_node
 
 
-def drive(site, name, *args, srun=()):
+def drive(module_login_node, name, *args, srun=()):
     """Run the driver, here or by srun, and return the folder of its logs."""
     words = [sys.executable, "driver.py", "--local", *FAST, *STEPS, f"--experiment_name={name}"]
-    done = site.clone.run(*srun, *words, "--version=0", *args, env=site.env)
+    done = module_login_node.clone.run(
+        *srun, *words, "--version=0", *args, env=module_login_node.env
+    )
     assert done.returncode == 0, done.stderr
-    return site.folder / f"logs/{name}/version_0"
+    return module_login_node.folder / f"logs/{name}/version_0"
 
 
 def kept_of(folder, num_processes):
@@ -88,21 +91,21 @@ def losses(folder, num_processes):
 
 
 @pytest.fixture(scope="module")
-def runs(site):
+def runs(module_login_node):
     """One process of lesson 7 and of lesson 8, and two processes in three ways."""
-    site.clone.git("switch", "--quiet", "7-changing-architectures")
-    folders = {"lesson 7": (drive(site, "seven"), 1)}
-    site.clone.git("switch", "--quiet", BRANCH)
-    folders["one process"] = (drive(site, "one"), 1)
-    folders["here"] = (drive(site, "here", "--devices=2"), 2)
+    module_login_node.clone.git("switch", "--quiet", "7-changing-architectures")
+    folders = {"lesson 7": (drive(module_login_node, "seven"), 1)}
+    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    folders["one process"] = (drive(module_login_node, "one"), 1)
+    folders["here"] = (drive(module_login_node, "here", "--devices=2"), 2)
     shapes = {"nodes": (2, 1), "devices": (1, 2)}
     for name, (nodes, devices) in shapes.items():
         srun = ["srun", f"--nodes={nodes}", f"--ntasks-per-node={devices}", "--mem=6G"]
         shape = [f"--num_nodes={nodes}", f"--devices={devices}"]
-        folders[name] = (drive(site, name, *shape, srun=srun), 2)
-    kept = site.folder.parent / "kept"
-    shutil.copytree(site.folder / "logs", kept)
-    return {name: (kept / path.relative_to(site.folder / "logs"), n)
+        folders[name] = (drive(module_login_node, name, *shape, srun=srun), 2)
+    kept = module_login_node.folder.parent / "kept"
+    shutil.copytree(module_login_node.folder / "logs", kept)
+    return {name: (kept / path.relative_to(module_login_node.folder / "logs"), n)
             for name, (path, n) in folders.items()}  # fmt: skip
 
 
@@ -153,29 +156,29 @@ def test_confusion_matrix_and_pr_curves_are_of_all_processes(runs, name):
     assert tp + fn == (labels == 0).sum()
 
 
-def test_four_processes_on_two_nodes_are_completed(desk):
-    [job] = desk.launched("--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1")
+def test_four_processes_on_two_nodes_are_completed(login_node):
+    [job] = login_node.launched("--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1")
 
-    desk.wait(job)
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "COMPLETED"
-    out, steps = desk.log(job), desk.sacct(job, FIELDS)
+    assert login_node.accounted(job) == "COMPLETED"
+    out, steps = login_node.log(job), login_node.sacct(job, FIELDS)
     assert "processes: 2 nodes x 2 devices, cpu, 32-true; images per optimizer step: 64" in out
     assert steps[f"{job}.0"] | {"State": "COMPLETED", "NTasks": "4"} == steps[f"{job}.0"]
     assert steps[f"{job}.0"]["NodeList"] == "node[1-2]"
-    ranks = re.findall(r"GLOBAL_RANK: (\d)", desk.log(job, "err"))
+    ranks = re.findall(r"GLOBAL_RANK: (\d)", login_node.log(job, "err"))
     assert sorted(ranks) == ["0", "1", "2", "3"]
     assert len(epochs(out)) == 1
     assert final_accuracy(out) > 0
 
 
-def test_the_plain_script_trains_over_its_nodes(desk):
-    done = desk.clone.run("sbatch", "--parsable", "run.sh", *FAST, env=desk.env)
+def test_the_plain_script_trains_over_its_nodes(login_node):
+    done = login_node.clone.run("sbatch", "--parsable", "run.sh", *FAST, env=login_node.env)
     job = done.stdout.strip()
 
-    desk.wait(job)
+    login_node.wait(job)
 
-    assert desk.accounted(job) == "COMPLETED"
-    assert desk.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
-    assert len(epochs((desk.folder / f"slurm.{job}.out").read_text())) == 1
-    assert (desk.folder / f"logs/sbatch/cifar10/version_{job}/hparams.yaml").is_file()
+    assert login_node.accounted(job) == "COMPLETED"
+    assert login_node.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
+    assert len(epochs((login_node.folder / f"slurm.{job}.out").read_text())) == 1
+    assert (login_node.folder / f"logs/sbatch/cifar10/version_{job}/hparams.yaml").is_file()

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from course import ROOT
 
+from clone import ROOT
 from src.utils.done import write_done
 from src.utils.ending import explain
 

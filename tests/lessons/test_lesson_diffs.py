@@ -1,11 +1,12 @@
-"""What every step of the course may change: `pytest tests/test_lesson_diffs.py`."""
+"""What every step of the course may change: `pytest tests/lessons/test_lesson_diffs.py`."""
 
 from pathlib import Path
 
-import lesson_diffs as diffs
 import pytest
 
-LESSONS = diffs.lessons(Path(__file__).resolve().parent.parent)
+import lesson_diffs as diffs
+
+LESSONS = diffs.lessons(Path(__file__).resolve().parents[2])
 STEPS = [number for number in LESSONS if number > 1]
 MAIN = "src/main.py"
 IMPORTS = "import torch\nfrom torch import nn, optim\n"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from practice import SITE
 
-ROOT = Path(__file__).resolve().parents[1]
+from practice_cluster import SITE
+
+ROOT = Path(__file__).resolve().parents[2]
 EPOCH_LINE = re.compile(
     r"epoch +(\d+)/\d+  train loss ([\d.]+) acc ([\d.]+)  val loss ([\d.]+) acc ([\d.]+)"
 )

@@ -1,4 +1,4 @@
-"""Measures of a step between two lessons, for `pytest tests/test_lesson_diffs.py`."""
+"""Measures of a step between two lessons, for `pytest tests/lessons/test_lesson_diffs.py`."""
 
 import ast
 import io

@@ -1,0 +1,433 @@
+"""run.py of lessons 4 and later: its script, its refusals, hostile arguments: make test-fast."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clone import ROOT
+from login_node import FakeLoginNode
+
+BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
+GOLDEN = ROOT / "tests/launch/golden"
+NEWEST = BRANCHES[-1]
+HOSTILE = [
+    "; touch PWNED",
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "| touch PWNED",
+    "& touch PWNED &",
+    "> PWNED",
+    "a\ntouch PWNED",
+    "a\rtouch PWNED",
+    "a\ttab",
+    "'",
+    '"',
+    "\\",
+    "'; touch PWNED; '",
+    '"; touch PWNED; "',
+    "*",
+    "?",
+    "~",
+    "-rf",
+    "--help",
+    "",
+    " ",
+    "\u00fcml\u00e4ut",
+    "\u202eright to left",
+    "\ud800",
+    "x" * 300,
+    "x" * 10_000,
+    "%j",
+    "#SBATCH --time=99",
+    "a\n#SBATCH --time=99",
+    "{{version}}",
+    "${HOME}",
+    "..",
+    "../..",
+    "a b",
+    "a=b,c:d",
+    "!!",
+    "@@host",
+]
+
+
+@pytest.fixture
+def login_node(module_clone, tmp_path):
+    """A login node whose clone is on the last lesson, without logs."""
+    module_clone.git("switch", "--quiet", NEWEST)
+    module_clone.git("clean", "--quiet", "-d", "--force", "-x", "logs")
+    return FakeLoginNode(module_clone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_the_script_of_a_lesson_is_the_golden_one(module_clone, branch):
+    module_clone.git("switch", "--quiet", branch)
+    golden = GOLDEN / f"{branch}.sh"
+
+    done = module_clone.run(sys.executable, "run.py", "--dry-run")
+
+    if os.environ.get("ACCEPT"):
+        golden.write_text(done.stdout)
+    assert done.stdout == golden.read_text(), "accept it: ACCEPT=1 make test-fast"
+    assert not (module_clone.folder / "logs").exists()
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_bash_and_shellcheck_accept_the_script(branch):
+    script = str(GOLDEN / f"{branch}.sh")
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+
+    for command in (["bash", "-n", script], [shellcheck, "--exclude=SC1091", script]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_script_ends_with_srun_so_that_its_exit_code_counts():
+    text = (GOLDEN / f"{BRANCHES[0]}.sh").read_text()
+
+    command = text.replace("\\\n", "").strip().splitlines()[-1]
+
+    assert command.startswith("srun python run.py --local ")
+
+
+def test_a_launch_prints_the_job_and_its_logs(login_node):
+    done = login_node.launch("--experiment_name=first")
+
+    [script] = login_node.scripts()
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.split()[1]
+    assert done.stdout == f"job {job} -> logs/first (version_0)\n"
+    kept = login_node.logs / "first/slurm_scripts/version_0.sh"
+    assert kept.read_text() == script
+    names = {path.name for path in (login_node.logs / "first").iterdir()}
+    assert names == {"slurm_err_logs", "slurm_out_logs", "slurm_scripts", "version_0"}
+
+
+def test_the_arguments_make_the_resources_of_the_job(login_node):
+    done = login_node.launch(
+        "--num_workers=5", "--time_min=90", "--mem_gb=7", "--email=me@example.org"
+    )
+
+    [script] = login_node.scripts()
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "#SBATCH --cpus-per-task=6",
+        "#SBATCH --time=01:30:00",
+        "#SBATCH --mem=7168M",
+        "#SBATCH --mail-type=END,FAIL",
+        "#SBATCH --mail-user=me@example.org",
+    ):
+        assert line in script.splitlines()
+
+
+def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(login_node):
+    done = login_node.launch("--nb_trials=3", "--experiment_name=grid")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("-> logs/grid (version_") == 3
+    rates = set()
+    for script in login_node.scripts():
+        words = script.split()
+        [rate] = [word for word in words if word.startswith("--learning_rate=")]
+        rates.add(rate)
+    assert len(rates) == 3
+    assert {p.name for p in (login_node.logs / "grid").glob("version_*")} == {
+        "version_0",
+        "version_1",
+        "version_2",
+    }
+
+
+def test_a_file_of_the_user_among_the_logs_disturbs_nothing(login_node):
+    note = login_node.logs / "cifar10/slurm_out_logs/my_trial_notes.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("keep me")
+
+    done = login_node.launch()
+
+    assert done.returncode == 0, done.stderr
+    assert note.read_text() == "keep me"
+
+
+@pytest.mark.slow
+def test_ten_launches_in_one_second_are_ten_jobs(login_node):
+    running = [
+        subprocess.Popen(
+            login_node.command("--experiment_name=ten"), cwd=login_node.folder, env=login_node.env
+        )
+        for _ in range(10)
+    ]
+
+    codes = [process.wait() for process in running]
+
+    assert codes == [0] * 10
+    assert len(login_node.scripts()) == 10
+    assert len(set(login_node.scripts())) == 10
+    expected = {f"version_{number}" for number in range(10)}
+    assert {path.name for path in (login_node.logs / "ten").glob("version_*")} == expected
+    scripts = {path.stem for path in (login_node.logs / "ten/slurm_scripts").iterdir()}
+    assert scripts == expected
+
+
+BAD = {
+    "--foo=1": "unknown arguments: --foo=1; known are -h --experiment_name",
+    "stray": "unknown arguments: stray; known are",
+    "mnist": "unknown arguments: mnist; known are",
+    "--batch=32": "unknown arguments: --batch=32",
+    "--batch_size=0": "'0' is not a whole number of at least 1",
+    "--batch_size=1.5": "'1.5' is not a whole number of at least 1",
+    "--batch_size=many": "'many' is not a whole number",
+    "--max_epochs=-1": "'-1' is not a whole number of at least 1",
+    "--num_workers=-1": "'-1' is not a whole number from 0 to 256",
+    "--learning_rate=nan": "'nan' is not a number from 1e-12 to 1000.0",
+    "--learning_rate=inf": "'inf' is not a number",
+    "--learning_rate=0": "'0' is not a number",
+    "--learning_rate=fast": "'fast' is not a number",
+    "--seed=-5": "'-5' is not a whole number from 0 to 4294967295",
+    "--seed=4294967296": "is not a whole number from 0 to 4294967295",
+    "--nb_trials=9": "'9' is not a whole number from 1 to 5",
+    "--experiment_name=a/b": "'a/b' is not a letter or digit and up to 63 letters, digits or ._-",
+    "--experiment_name=a b": "'a b' is not",
+    "--experiment_name=it's": "is not",
+    "--experiment_name=a\nb": r"'a\nb' is not",
+    "--experiment_name=$(touch PWNED)": "'$(touch PWNED)' is not",
+    "--experiment_name=" + "x" * 300: "is not a letter or digit and up to 63",
+    "--experiment_name=version_0": "and no name of a log folder",
+    "--email=me": "'me' is not an e-mail address",
+    "--local=3": "ignored explicit argument '3'",
+    "--test_tube_from_cluster_hopt": "unknown arguments: --test_tube_from_cluster_hopt",
+}
+
+
+@pytest.mark.slow
+def test_what_cannot_be_right_is_refused_in_one_sentence(login_node):
+    results = login_node.drive([[argument] for argument in BAD])
+
+    for (argument, expected), result in zip(BAD.items(), results, strict=True):
+        assert result["code"] == 2, argument
+        assert expected in result["stderr"]
+        assert result["stderr"].endswith("; see python run.py --help\n")
+        assert result["stderr"].count("\n") == 1
+        assert result["job"] is None
+    assert not login_node.logs.exists()
+
+
+def one_sentence(done, *parts):
+    assert done.returncode not in (0, None), done.stdout
+    for part in parts:
+        assert part in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_learning_rate_beside_trials_is_refused(login_node):
+    one_sentence(
+        login_node.launch("--nb_trials=2", "--learning_rate=1"), "leave out --learning_rate"
+    )
+
+
+def test_trials_need_slurm(login_node):
+    one_sentence(login_node.launch("--nb_trials=2", "--local"), "leave it out to train here")
+
+
+def test_a_launch_from_inside_a_job_is_refused(login_node):
+    done = login_node.launch(SLURM_JOB_ID="77")
+
+    one_sentence(done, "this shell is in job 77", "--local")
+    assert not login_node.scripts()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("local", [[], ["--local"]])
+@pytest.mark.parametrize("what", ["a file", "a dead link", "a file for the experiment"])
+def test_a_log_path_that_cannot_be_a_folder_is_named(login_node, what, local):
+    if what == "a dead link":
+        login_node.logs.symlink_to("/purged/scratch")
+    elif what == "a file":
+        login_node.logs.write_text("keep me")
+    else:
+        login_node.logs.mkdir()
+        (login_node.logs / "cifar10").write_text("keep me")
+
+    done = login_node.launch(*local)
+    shutil.rmtree(login_node.logs) if what.endswith("experiment") else login_node.logs.unlink()
+
+    one_sentence(done, "cannot make a folder in logs/cifar10", "name another --log_path")
+    assert not login_node.scripts()
+
+
+def test_a_script_that_the_user_kept_is_not_overwritten(login_node):
+    kept = login_node.logs / "cifar10/slurm_scripts/version_0.sh"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("keep me")
+
+    done = login_node.launch()
+
+    assert done.stdout.endswith("-> logs/cifar10 (version_1)\n")
+    assert kept.read_text() == "keep me"
+
+
+SITES = {
+    "exit 0": "site.sh has ended the launch: mend it, or take its exit out",
+    "exit 3": "site.sh has ended the launch: mend it, or take its exit out",
+    "set -u; echo $NOPE": "NOPE: unbound variable",
+    "nosuchcommand": "nosuchcommand: command not found",
+    "if": "syntax error",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", SITES)
+def test_a_site_that_goes_wrong_submits_nothing_and_says_why(login_node, line):
+    (login_node.folder / "site.sh").write_text(f"{line}\n")
+
+    done = login_node.launch()
+    (login_node.folder / "site.sh").unlink()
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("not submitted: ")
+    assert SITES[line] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not login_node.scripts()
+    assert not list(login_node.logs.rglob("version_*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "echo warning: maintenance; echo 55",
+        "echo '55;cluster'",
+        "printf 'Gr\\xfcsse\\n55\\n'",
+        "echo 55; exit 1",
+    ],
+)
+def test_the_job_is_found_in_whatever_sbatch_prints(login_node, answer):
+    login_node.install("sbatch", f"#!/bin/bash\n{answer}\n")
+
+    done = login_node.launch()
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "job 55 -> logs/cifar10 (version_0)\n"
+
+
+def test_an_sbatch_without_an_answer_is_no_job(login_node):
+    login_node.install("sbatch", "#!/bin/bash\nexit 0\n")
+
+    one_sentence(login_node.launch(), "not submitted: sbatch ended with 0, without a job")
+
+
+def test_what_a_shell_has_left_does_not_overrule_the_script(login_node):
+    left = {"SBATCH_ARRAY_INX": "0-2", "SBATCH_OUTPUT": "x", "SBATCH_TIMELIMIT": "1"}
+    left["SBATCH_WAIT"] = "1"
+    login_node.install("sbatch", '#!/bin/bash\nenv > "$RECORD/env"\necho 5\n')
+
+    login_node.launch(**left, SBATCH_PARTITION="mine")
+
+    seen = (login_node.record / "env").read_text()
+    assert [name for name in left if f"{name}=" in seen] == []
+    assert "SBATCH_PARTITION=mine\n" in seen
+
+
+def test_output_that_nobody_reads_does_not_undo_the_job(login_node):
+    command = f"{sys.executable} -u run.py | true"
+
+    subprocess.run(["bash", "-c", command], cwd=login_node.folder, env=login_node.env, check=False)
+
+    assert len(login_node.scripts()) == 1
+    assert (login_node.logs / "cifar10/slurm_scripts/version_0.sh").exists()
+    assert (login_node.logs / "cifar10/version_0").exists()
+
+
+def test_a_python_without_the_packages_is_told_to_activate_them(login_node):
+    command = [sys.executable, "-S", "-E", "run.py"]
+
+    done = subprocess.run(
+        command, cwd=login_node.folder, env=login_node.env, capture_output=True, text=True
+    )
+
+    one_sentence(done, "No module named", "source env/bin/activate")
+
+
+def test_a_path_that_slurm_would_expand_is_refused(login_node, tmp_path):
+    shutil.copytree(
+        login_node.folder, tmp_path / "100%j", ignore=shutil.ignore_patterns(".git", "data")
+    )
+    (tmp_path / "100%j/data").symlink_to(login_node.folder / "data")
+
+    done = subprocess.run(
+        login_node.command(),
+        cwd=tmp_path / "100%j",
+        env=login_node.env,
+        capture_output=True,
+        text=True,
+    )
+
+    one_sentence(done, "not submitted: Slurm writes no logs below", "without % and")
+
+
+def test_the_job_takes_the_data_of_the_site(login_node):
+    done = login_node.launch(DATA_DIR="/somewhere")
+
+    [script] = login_node.scripts()
+    assert done.returncode == 0
+    assert "--data_dir" not in script
+
+
+def test_a_cluster_without_sbatch_is_told_apart_from_no_cluster(login_node):
+    (login_node.bin / "sbatch").unlink()
+    path = f"{login_node.bin}:{Path(sys.executable).parent}"
+    for name in ("bash", "cat"):
+        (login_node.bin / name).symlink_to(f"/bin/{name}")
+
+    done = login_node.launch(PATH=path, SLURM_CONF="/etc/slurm/slurm.conf")
+
+    one_sentence(done, "sbatch: command not found", "--local")
+    assert not list(login_node.logs.rglob("version_*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_refusal_of_sbatch_is_passed_on_and_leaves_nothing(login_node, code):
+    login_node.install(
+        "sbatch", f"#!/bin/bash\necho 'sbatch: error: no such partition' >&2\nexit {code}"
+    )
+
+    done = login_node.launch()
+
+    one_sentence(done, "not submitted: sbatch: error: no such partition; see sinfo")
+    assert not list(login_node.logs.rglob("version_*"))
+    assert not list(login_node.logs.rglob("*.sh"))
+
+
+def test_sbatch_sees_the_settings_of_the_site(login_node):
+    (login_node.folder / "site.sh").write_text("export SBATCH_PARTITION=workshop\necho hello\n")
+    login_node.install(
+        "sbatch", '#!/bin/bash\necho "$SBATCH_PARTITION" > "$RECORD/partition"\necho 5\n'
+    )
+
+    done = login_node.launch()
+    (login_node.folder / "site.sh").unlink()
+
+    assert done.stdout == "job 5 -> logs/cifar10 (version_0)\n"
+    assert (login_node.record / "partition").read_text() == "workshop\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["experiment_name", "log_path", "data_dir", "email"])
+def test_a_hostile_value_arrives_unchanged_or_is_refused(login_node, name):
+    results = login_node.drive([[f"--{name}={value}"] for value in HOSTILE])
+
+    for value, result in zip(HOSTILE, results, strict=True):
+        got = [word for word in result["job"] or () if word.startswith(f"--{name}=")]
+        assert result["crash"] is None, value
+        if result["code"] == 0:
+            # the address of the e-mail stands in the header alone
+            assert got == ([] if name == "email" else [f"--{name}={value}"])
+        else:
+            assert result["job"] is None
+    assert not [path for path in login_node.folder.rglob("*PWNED*") if path.is_file()]

@@ -1,0 +1,99 @@
+"""run.py of lessons 4 and later on the practice cluster: make test."""
+
+import re
+import shutil
+import sys
+
+import pytest
+
+from clone import ROOT, epochs, final_accuracy
+from login_node import SlurmLoginNode
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
+# the last one on MNIST, which a job learns in seconds
+NEWEST = BRANCHES[1]
+
+
+@pytest.fixture(scope="module")
+def module_login_node(practice_cluster, module_clone):
+    """The practice cluster as the login node of the clone."""
+    practice_cluster.heal()
+    return SlurmLoginNode(practice_cluster, module_clone)
+
+
+@pytest.fixture
+def login_node(module_login_node):
+    module_login_node.clone.git("switch", "--quiet", NEWEST)
+    shutil.rmtree(module_login_node.clone.folder / "logs", ignore_errors=True)
+    return module_login_node
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_run_py_submits_a_job_that_trains_to_the_end(module_login_node, branch):
+    module_login_node.clone.git("switch", "--quiet", branch)
+    shutil.rmtree(module_login_node.folder / "logs", ignore_errors=True)
+
+    [job] = module_login_node.launched()
+    state = module_login_node.wait(job, timeout=400)
+
+    log = module_login_node.log(job)
+    assert state == "COMPLETED", log + module_login_node.log(job, "err")
+    assert len(epochs(log)) == 10
+    on_mnist = branch < "6"
+    # the sample for CIFAR-10 is hard: chance is 0.1, and lesson 6 has no convolutions yet
+    assert final_accuracy(log) > (0.9 if on_mnist else 0.15 if branch < "7" else 0.4)
+    logs = module_login_node.folder / f"logs/{'mnist' if on_mnist else 'cifar10'}"
+    names = {"slurm_out_logs", "slurm_err_logs", "slurm_scripts", "version_0"}
+    assert {path.name for path in logs.iterdir()} == names
+    assert list(logs.glob("version_0/checkpoints/*.ckpt"))
+    assert list(logs.glob("version_0/events.out.tfevents.*"))
+
+
+def test_a_second_launch_has_folders_of_its_own(login_node):
+    jobs = [*login_node.launched("--max_epochs=1"), *login_node.launched("--max_epochs=1")]
+
+    states = [login_node.wait(job, timeout=180) for job in jobs]
+
+    assert states == ["COMPLETED", "COMPLETED"]
+    assert login_node.log(jobs[0]).count("epoch  1/1") == 1
+    for version in (0, 1):
+        folder = login_node.folder / f"logs/mnist/version_{version}"
+        assert len(list(folder.glob("checkpoints/*.ckpt"))) == 1
+
+
+def test_trials_differ_in_their_learning_rate(login_node):
+    jobs = login_node.launched("--nb_trials=2", "--max_epochs=1")
+
+    states = [login_node.wait(job, timeout=180) for job in jobs]
+
+    assert states == ["COMPLETED", "COMPLETED"]
+    rates = [
+        re.search("learning_rate: (.*)", path.read_text())[1]
+        for path in sorted(login_node.folder.glob("logs/mnist/version_*/hparams.yaml"))
+    ]
+    assert len(set(rates)) == 2
+
+
+def test_a_log_path_with_spaces_reaches_slurm_unchanged(login_node):
+    [job] = re.findall(
+        r"^job (\d+)", login_node.launch("--max_epochs=1", "--log_path=logs/a b,c=d").stdout
+    )
+
+    state = login_node.wait(job, timeout=180)
+
+    [log] = login_node.folder.glob(f"logs/a b,c=d/mnist/slurm_out_logs/*_{job}.out")
+    assert state == "COMPLETED"
+    assert "epoch  1/1" in log.read_text()
+
+
+def test_a_site_that_exports_no_environment_trains_all_the_same(login_node):
+    site = login_node.folder / "site.sh"
+    site.write_text(f"export VENV={sys.prefix}\n")
+
+    [job] = login_node.launched("--max_epochs=1", SBATCH_EXPORT="NONE")
+    state = login_node.wait(job, timeout=180)
+    site.unlink()
+
+    assert state == "COMPLETED", login_node.log(job, "err")
