@@ -9,7 +9,7 @@ from clone import ROOT
 from lesson_diffs import changed_lines, lessons
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
-LESSONS = {int(path.name[0]): path.stem for path in ROOT.glob("lessons/[1-8]-*.txt")}
+LESSONS = {int(path.name.split("-")[0]): path.stem for path in ROOT.glob("lessons/*-*.txt")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,7 @@
 """Measures of a step between two lessons, for `pytest tests/lessons/test_lesson_diffs.py`."""
 
 import ast
+import contextlib
 import io
 import os
 import re
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-CODE = ("run.py", "run.sh", "src")
-LAST = 8
+import layers
+
 # lines in src/ that a step may insert and delete, new files apart
 BUDGETS = {2: 120, 3: 15, 4: 40, 5: 80, 6: 52, 7: 40, 8: 40}
 MOVING = 6  # the lesson that may move lines between files besides
@@ -61,24 +62,15 @@ class File:
 
 
 def lessons(root):
-    """Number -> {path: text}, of the lessons with a message, from 1 without a gap."""
-    found = {}
-    for message in sorted(root.glob("lessons/[1-8]-*.txt")):
-        number, folder = int(message.name[0]), message.with_suffix("")
-        if number == LAST and not folder.is_dir() and (root / "src").is_dir():
-            folder = root
-        if number == len(found) + 1 and folder.is_dir():
-            found[number] = snapshot(folder)
-    return found
-
-
-def snapshot(folder):
-    paths = [path for part in CODE for path in (folder / part, *(folder / part).rglob("*"))]
-    return {
-        path.relative_to(folder).as_posix(): path.read_text()
-        for path in paths
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    """Number -> {path: text}, of all lessons of a working tree."""
+    with contextlib.chdir(root), layers.snapshot() as (tree, env):
+        found = layers.read_lessons(layers.read_tree(tree, env), env)
+        blobs = {line.split()[2] for lesson in found for line in lesson.program.values()}
+        texts = {blob: layers.git("cat-file", "blob", blob, env=env).stdout for blob in blobs}
+        return {
+            lesson.number: {path: texts[line.split()[2]] for path, line in lesson.program.items()}
+            for lesson in found
+        }
 
 
 def git_diff(old, new, context):

@@ -214,22 +214,16 @@ def test_the_rewrite_ratio_counts_what_is_written_again():
     assert diffs.rewrite_ratio(moved) == 1
 
 
-def test_lessons_are_read_up_to_the_first_gap(tmp_path):
-    paths = ["1-a/src/main.py", "2-b/src/main.py", "4-d/src/main.py", "1-a/src/__pycache__/m.pyc"]
-    for name in [*paths, "1-a.txt", "2-b.txt", "3-c.txt", "4-d.txt"]:
+def test_the_files_of_a_lesson_are_its_layers_and_the_last_one_is_the_root(tmp_path):
+    files = {"1-a/src/main.py": "1", "1-a/run.sh": "run", "2-b/src/main.py": "2"}
+    files |= {"1-a.txt": "Lesson 1: a\n", "2-b.txt": "Lesson 2: b\n", "3-c.txt": "Lesson 3: c\n"}
+    for name, text in (*files.items(), ("../src/main.py", "3")):
         path = tmp_path / "lessons" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x = 1\n")
+        path.write_text(text)
 
-    assert diffs.lessons(tmp_path) == {1: {MAIN: "x = 1\n"}, 2: {MAIN: "x = 1\n"}}
-
-
-def test_the_last_lesson_is_the_program_of_the_root(tmp_path):
-    for number in range(1, 9):
-        (tmp_path / f"lessons/{number}-x").mkdir(parents=True)
-        (tmp_path / f"lessons/{number}-x.txt").touch()
-    (tmp_path / "lessons/8-x").rmdir()
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/main.py").write_text("x = 8\n")
-
-    assert diffs.lessons(tmp_path)[8] == {MAIN: "x = 8\n"}
+    assert diffs.lessons(tmp_path) == {
+        1: {MAIN: "1", "run.sh": "run"},
+        2: {MAIN: "2", "run.sh": "run"},
+        3: {MAIN: "3"},
+    }

@@ -1,0 +1,94 @@
+"""Take the uncommitted edit of a layer into the later layers that have the same files."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from layers import Lesson, git, uncommitted
+
+CONFLICT = re.compile("^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
+Reader = Callable[[Path], "str | None"]
+
+
+def read(path: Path) -> str | None:
+    return os.fsdecode(path.read_bytes()) if path.is_file() else None
+
+
+def read_committed(path: Path) -> str | None:
+    found = git("cat-file", "--filters", f"HEAD:{path}", ok=255)
+    return None if found.returncode else found.stdout
+
+
+def home(lessons: list[Lesson], lesson: Lesson) -> Path:
+    """The folder of a lesson's own files: its layer, or the root for the last one."""
+    return Path() if lesson is lessons[-1] else Path("lessons", lesson.name)
+
+
+def carry(lessons: list[Lesson], number: int) -> None:
+    """Carry the edits of a lesson into the later ones, which end with the program in the root.
+
+    Raises:
+        SystemExit: with the files, at the first conflict or at an edit that would be lost.
+    """
+    here = home(lessons, lessons[number - 1])
+    edits = [Path(path).relative_to(here) for path in uncommitted(str(here))]
+    # in the lesson's own place, only a conflict can be found
+    for lesson in lessons[number - 1 :]:
+        place = home(lessons, lesson)
+        for path in edits:
+            in_layer = str(path) in lesson.layer or lesson is lessons[-1]
+            if lesson.number > number and in_layer:
+                carry_file(lessons, number, path, place / path)
+        stuck = [str(place / path) for path in edits if CONFLICT.search(read(place / path) or "")]
+        if stuck:
+            again = f", then: python3 tools/lessons.py carry {lesson.number}"
+            more = again if lesson is not lessons[-1] else ""
+            raise SystemExit(f"conflict in {', '.join(stuck)}: resolve it by hand{more}")
+    print(f"lesson {number}: {len(edits) or 'no'} files with uncommitted edits carried")
+
+
+def carry_file(lessons: list[Lesson], number: int, path: Path, target: Path) -> None:
+    before = effective(lessons[:number], lessons, path, read_committed)
+    edited, current = effective(lessons[:number], lessons, path, read), read(target)
+    removed = any(str(path) in lesson.removes for lesson in lessons[number:])
+    result = None if removed and current is None else merge(target, before, edited, current)
+    if result == current:
+        return
+    if uncommitted(str(target)):  # only what git can bring back is ever written to
+        raise SystemExit(f"{target} has uncommitted edits: commit them, then carry again.")
+    origin = home(lessons, lessons[number - 1]) / path
+    print(f"carried {origin} into {target}")
+    if result is None:
+        return target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(os.fsencode(result))
+    if origin.exists():
+        shutil.copymode(origin, target)
+
+
+def effective(some: list[Lesson], lessons: list[Lesson], path: Path, reader: Reader) -> str | None:
+    """What the last of some lessons has under a path: the file of its layer, or one below it."""
+    for lesson in reversed(some):
+        text = reader(home(lessons, lesson) / path)
+        if text is not None or str(path) in lesson.removes:
+            return text
+    return None
+
+
+def merge(target: Path, before: str | None, edited: str | None, current: str | None) -> str | None:
+    """The text of the target with the edit from `before` to `edited`; None if it is deleted."""
+    if current in (before, edited):
+        return edited
+    if current is None or edited is None:
+        print(f"left out {target}: {'it is not there' if edited else 'it has changed'}")
+        return current
+    with tempfile.TemporaryDirectory() as folder:
+        texts = {"current": current, "before": before or "", "edited": edited}
+        for name, text in texts.items():
+            Path(folder, name).write_bytes(os.fsencode(text))
+        return git("merge-file", "-p", *(f"{folder}/{name}" for name in texts), ok=127).stdout

@@ -1,0 +1,222 @@
+"""Which files each lesson has: the program of lesson N is the layers 1 to N, one over the other."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# the parts of the root that are the program of the last lesson; a layer has no others
+PROGRAM = ("run.py", "run.sh", "src")
+# the same on the branches of all lessons
+SHARED = (
+    *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster", "check.py"),
+    *("requirements.txt", "requirements.lock", "requirements-bolts.txt", "site.example.sh"),
+)
+NAME = re.compile(r"([1-9][0-9]*)-[a-z0-9][a-z0-9-]*")
+
+# path -> its line for `git update-index --index-info`, which stands for mode and content
+Files = dict[str, str]
+
+
+@dataclass
+class Lesson:
+    """A lesson as it lies in a tree of main."""
+
+    number: int
+    name: str
+    message: str
+    layer: Files = field(default_factory=dict)  # what it adds or changes
+    program: Files = field(default_factory=dict)  # layers 1 to number, one over the other
+
+    @property
+    def removes(self) -> list[str]:
+        """The files of the lesson before that this one no longer has."""
+        return re.findall(r"^Removes: *(.*\S)", self.message, re.MULTILINE)
+
+
+def git(
+    *args: str, stdin: str = "", ok: int = 0, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run git; exit codes above `ok` end the program with what git said."""
+    # GIT_DIR or GIT_INDEX_FILE of a caller, such as a hook, would lead into another repository
+    foreign = re.compile("GIT_(?!CONFIG|EXEC_PATH|DISCOVERY|CEILING)")
+    inherited = {k: v for k, v in os.environ.items() if not foreign.match(k)}
+    inherited.update(GIT_NO_REPLACE_OBJECTS="1", GIT_OPTIONAL_LOCKS="0", **(env or {}))
+    try:
+        ran = subprocess.run(
+            ("git", *args), input=os.fsencode(stdin), capture_output=True, env=inherited
+        )
+    except FileNotFoundError:
+        raise SystemExit("git: command not found. Install git, or load its module.") from None
+    out, err = os.fsdecode(ran.stdout), " ".join(os.fsdecode(ran.stderr).split())
+    if not 0 <= ran.returncode <= ok:
+        raise SystemExit(f"git {args[0]} failed: {err}")
+    return subprocess.CompletedProcess(args, ran.returncode, out, err)
+
+
+@contextmanager
+def snapshot() -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the working tree as a tree, and the environment of the repository that holds it.
+
+    The repository is a temporary one: the clone and its index stay as they are, and a folder that
+    is no clone will do. Files that .gitignore names are left out.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"GIT_DIR": folder, "GIT_WORK_TREE": str(Path.cwd())}
+        git("init", "--quiet", env=env)
+        present = [path for path in ("lessons", *PROGRAM, *SHARED) if os.path.lexists(path)]
+        git("add", "--all", "--", *present, env=env)
+        yield git("write-tree", env=env).stdout.strip(), env
+
+
+def read_tree(treeish: str, env: Mapping[str, str] | None = None) -> Files:
+    listing = git("ls-tree", "-r", "-z", "--full-tree", treeish, env=env).stdout
+    lines = listing.split("\0")[:-1]
+    return {line.partition("\t")[2]: line for line in lines}
+
+
+def write_tree(files: Files, env: Mapping[str, str] | None = None) -> str:
+    """Write the files as a tree through a private index, and return its hash."""
+    with tempfile.TemporaryDirectory() as folder:
+        private = {**(env or {}), "GIT_INDEX_FILE": str(Path(folder, "index"))}
+        add_to_index(files, private)
+        return git("write-tree", "--missing-ok", env=private).stdout.strip()
+
+
+def add_to_index(files: Files, env: Mapping[str, str]) -> None:
+    lines = "".join(f"{line}\0" for line in files.values())
+    git("update-index", "-z", "--index-info", stdin=lines, env=env)
+
+
+def below(files: Files, folder: str) -> Files:
+    """The files in a folder, by their paths in it."""
+    found = {path: line for path, line in files.items() if path.startswith(f"{folder}/")}
+    return {
+        path[len(folder) + 1 :]: line.replace(f"\t{folder}/", "\t", 1)
+        for path, line in found.items()
+    }
+
+
+def top_level(files: Files, parts: Iterable[str]) -> Files:
+    """The files that are one of the parts, or lie in it."""
+    return {path: line for path, line in files.items() if path.split("/")[0] in parts}
+
+
+def read_lessons(files: Files, env: Mapping[str, str] | None = None) -> list[Lesson]:
+    """Return the lessons of a tree in their order.
+
+    Raises:
+        SystemExit: with one sentence, if the layers do not make a course.
+    """
+    entries = below(files, "lessons")
+    lessons = [
+        Lesson(number, name, read_message(entries[f"{name}.txt"], env))
+        for number, name in numbered(entries).items()
+    ]
+    program: Files = {}
+    for lesson in lessons:
+        lesson.layer = below(entries, lesson.name)
+        if lesson is lessons[-1]:
+            use_the_root(lesson, top_level(files, PROGRAM), program)
+        check_layer(lesson, program, files)
+        kept = {path: line for path, line in program.items() if path not in lesson.removes}
+        lesson.program = program = {**kept, **lesson.layer}
+    if lessons:
+        lessons[-1].program = top_level(files, PROGRAM)
+    return lessons
+
+
+def numbered(entries: Files) -> dict[int, str]:
+    """Number -> name, from what lies in lessons/: messages N-name.txt and layers N-name/."""
+    messages = {path[:-4] for path in entries if path.endswith(".txt") and "/" not in path}
+    found: dict[int, str] = {}
+    for name in sorted({path.split("/")[0] for path in entries if "/" in path} | messages):
+        match = NAME.fullmatch(name)
+        if not match:
+            raise SystemExit(
+                f"lessons/{name} is not a lesson's name: call it N-name, such as 9-requeue"
+            )
+        other = found.setdefault(int(match[1]), name)
+        if other != name:
+            raise SystemExit(f"lesson {match[1]} is there twice: rename {other} or {name}.")
+        if name not in messages:
+            begin = f"write lessons/{name}.txt, which begins with `Lesson {match[1]}: `."
+            raise SystemExit(f"lessons/{name}/ has no message: {begin}")
+    strays = [path for path in entries if "/" not in path and not path.endswith(".txt")]
+    if strays:
+        raise SystemExit(f"lessons/{strays[0]} is neither a message N-name.txt nor a layer N-name/")
+    for number in range(1, max(found, default=0)):
+        if number not in found:
+            raise SystemExit(f"lesson {number} is missing: lessons are numbered without a gap.")
+    return dict(sorted(found.items()))
+
+
+def read_message(line: str, env: Mapping[str, str] | None) -> str:
+    return git("cat-file", "blob", line.split()[2], env=env).stdout.strip()
+
+
+def use_the_root(lesson: Lesson, root: Files, before: Files) -> None:
+    """Fill in the last lesson, which has no folder: its program is that of the root.
+
+    Raises:
+        SystemExit: with one sentence, if it has a folder.
+    """
+    if lesson.layer:
+        raise SystemExit(
+            f"lessons/{lesson.name}/ must go: the last lesson is the program in the root."
+        )
+    lesson.layer = {path: line for path, line in root.items() if before.get(path) != line}
+
+
+def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
+    """Refuse what would be a shared file, or no part of the program, or removes nothing."""
+    where = f"lessons/{lesson.name}"
+    for path in lesson.layer:
+        first = path.split("/")[0]
+        if first in SHARED:
+            raise SystemExit(f"{where}/{path} has a shared file's name: rename it.")
+        if first not in PROGRAM:
+            raise SystemExit(
+                f"{where}/{path} is no part of the program: it must be {' or '.join(PROGRAM)}."
+            )
+    for path in lesson.removes:
+        if path not in before or path in lesson.layer:
+            why = "which it has" if path in lesson.layer else "which no lesson before has"
+            raise SystemExit(f"{where}.txt removes {path}, {why}: leave out that line.")
+    if not lesson.message.startswith(f"Lesson {lesson.number}: "):
+        raise SystemExit(f"{where}.txt must begin with `Lesson {lesson.number}: `.")
+
+
+def uncommitted(*paths: str) -> list[str]:
+    """The files below the paths that differ from the commit, or are not in it."""
+    listing = git("status", "--porcelain", "-z", "-uall", "--no-renames", "--", *paths).stdout
+    return [entry[3:] for entry in listing.split("\0") if entry]
+
+
+def check_steps(lessons: list[Lesson]) -> None:
+    """Refuse what would hide in a step from one lesson to the next.
+
+    That is a file of a layer that is equal to the one below it, which the lesson has anyway, and a
+    file that is no longer in the root although no message removes it.
+
+    Raises:
+        SystemExit: with the file and the remedy.
+    """
+    for lesson in lessons[1:]:
+        before, where = lessons[lesson.number - 2], f"lessons/{lesson.name}"
+        for path, line in lesson.layer.items():
+            if before.program.get(path) == line:
+                same = f"equals the file of lesson {before.number}"
+                raise SystemExit(f"{where}/{path} {same}: delete it.")
+        for path in before.program:
+            if path not in lesson.program and path not in lesson.removes:
+                raise SystemExit(
+                    f"the root has no {path}, which lesson {before.number} has: bring it back,"
+                    f" or add the line `Removes: {path}` to {where}.txt."
+                )
