@@ -10,7 +10,10 @@ PIP_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
 NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
-SCRIPTS := run.sh $(wildcard data/*.sh src/utils/*.sh lessons/*/*.sh lessons/*/src/utils/*.sh .ci/run site.example.sh)
+SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh lessons/*/src/*/submit.sh \
+  lessons/*/src/utils/*.sh .ci/run site.example.sh)
+# here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
+BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 .PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs safe-loads
 
@@ -55,6 +58,7 @@ check: $(VENV)/.setup-dev safe-loads  ## style, types, shell scripts and spellin
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/shellcheck $(SCRIPTS)
+	$(VENV)/bin/shellcheck --exclude=SC2086 $(BATCH_SCRIPTS)
 	$(VENV)/bin/codespell
 
 # checkpoints are pickles, which can run code: what must be nowhere, and what must say weights_only=True

@@ -6,191 +6,83 @@ import sys
 from pathlib import Path
 
 try:
-    from src.utils.arguments import Parser, batches, email, name, number, path, training_arguments
-    from src.utils.ending import plain_errors
-    from src.utils.find import RESNETS, names
-    from src.utils.processes import check_tasks, gpus_of_a_node, in_a_step, per_process
-    from src.utils.slurm import Cluster, has_slurm, make_version
+    from src.launch.arguments import parse_args
+    from src.launch.job import Job, has_slurm
+    from src.launch.layout import check_tasks, gpus_per_node
+    from src.launch.run_folder import make_run_folder, submit_run
+    from src.utils.errors import UserError, plain_errors
+    from src.utils.slurm import in_step
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
     raise SystemExit(f"{why} (docs/preparation.md)") from None
 
 
-def parse_args():
-    parser = Parser(description="Train a classifier of images.")
-    parser.add_argument(
-        "--experiment_name", type=name, help="folder of its logs; else the name of the data set"
-    )
-    parser.add_argument("--log_path", type=path, default="logs", help="folder of all experiments")
-    # without a default, so that in the job the DATA_DIR of site.sh counts
-    parser.add_argument(
-        "--data_dir", type=path, help="folder of the data sets; else DATA_DIR or data"
-    )
-    parser.add_argument(
-        "--dataset", choices=names("datasets"), default="cifar10", help="file of src/datasets"
-    )
-    networks = [file for file in names("models") if file not in ("lightning_classifier", "resnet")]
-    parser.add_argument(
-        "--arch",
-        choices=[*RESNETS, *networks],
-        default="resnet18",
-        help="network of torchvision, or file of src/models",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=["none", "DEFAULT"],
-        default="none",
-        help="DEFAULT starts a ResNet with what it learnt on ImageNet",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=number(int, 1),
-        default=64,
-        help="images per optimizer step, over all processes of all nodes",
-    )
-    parser.add_argument("--num_nodes", type=number(int, 1), default=1, help="nodes of the job")
-    parser.add_argument(
-        "--devices", type=number(int, 1), default=1, help="processes on each node, one a GPU"
-    )
-    parser.add_argument(
-        "--accelerator",
-        choices=["auto", "gpu", "cpu"],
-        default="auto",
-        help="gpu asks Slurm for GPUs; auto takes those that are there",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "32-true", "16-mixed", "bf16-mixed"],
-        default="auto",
-        help="auto is 16-mixed on GPUs and 32-true on CPUs",
-    )
-    parser.add_argument(
-        "--timeout_min",
-        type=number(int, 1, 10080),
-        default=5,
-        help="minutes that a process waits for another one before it gives up",
-    )
-    parser.add_argument(
-        "--num_workers",
-        type=number(int, 0, 256),
-        default=0,
-        help="processes on each node that load data",
-    )
-    parser.opt_list(
-        "--learning_rate",
-        type=number(float, 1e-12, 1e3),
-        default=1e-3,
-        options=[1e-3, 3e-3, 3e-4, 1e-2, 1e-4],
-        tunable=True,
-        help="step size of the optimizer; one of a list for each of several trials",
-    )
-    parser.add_argument(
-        "--optimizer",
-        choices=["Adam", "AdamW", "SGD"],
-        default="Adam",
-        help="class of torch.optim",
-    )
-    parser.add_argument(
-        "--criterion",
-        choices=["cross_entropy", "multi_margin_loss"],
-        default="cross_entropy",
-        help="loss function of torch.nn.functional",
-    )
-    parser.add_argument("--max_epochs", type=number(int, 1), default=10, help="times over all data")
-    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=1234, help="of chance")
-    for part, stage in (("train", "training"), ("val", "validation")):
-        parser.add_argument(
-            f"--limit_{part}_batches",
-            type=batches(1),
-            default=1.0,
-            help=f"number of {stage} batches an epoch, such as 10, or share of them, such as 0.1",
-        )
-    parser.add_argument(
-        "--fast_dev_run",
-        type=number(int, 0),
-        default=0,
-        help="run so many batches of everything and write no logs",
-    )
-    parser.add_argument(
-        "--overfit_batches",
-        type=batches(0),
-        default=0,
-        help="train on so many batches over and over: the loss must go towards 0",
-    )
-    parser.add_argument("--nb_trials", type=number(int, 1, 5), default=1, help="jobs, one a trial")
-    parser.add_argument("--time_min", type=number(int, 1), default=60, help="time limit in minutes")
-    parser.add_argument(
-        "--mem_gb", type=number(int, 1), help="memory of a node in GB; else 4 for each process"
-    )
-    parser.add_argument("--email", type=email, help="is told when the job ends or fails")
-    parser.add_argument(
-        "--local",
-        action=argparse.BooleanOptionalAction,
-        help="train here; the default where there is no Slurm",
-    )
-    parser.add_argument(
-        "--dry-run",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="print the script and submit nothing",
-    )
-    # the number of the log folder, which the generated script fills in
-    parser.add_argument("--version", type=number(int, 0), help=argparse.SUPPRESS)
-    hparams = parser.parse_args()
-    if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
-        parser.error("--nb_trials takes the learning rates from a list: leave out --learning_rate")
-    if hparams.weights == "DEFAULT" and hparams.arch not in RESNETS:
-        parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; leave it out")
-    try:
-        per_process(hparams)
-    except ValueError as error:
-        parser.error(str(error))
-    hparams.experiment_name = hparams.experiment_name or hparams.dataset
-    return hparams
-
-
-def launch(hparams):
-    """Submit a job for each trial."""
-    cluster = Cluster(hyperparam_optimizer=hparams, log_path=hparams.log_path, python_cmd="python")
-    cluster.dry_run = hparams.dry_run
-    cluster.per_experiment_nb_nodes = hparams.num_nodes
-    cluster.tasks_per_node = hparams.devices
-    # of each task: one CPU is for the training itself
-    cluster.per_experiment_nb_cpus = hparams.num_workers // hparams.devices + 1
-    if hparams.accelerator == "gpu":
-        cluster.gres = gpus_of_a_node(hparams.devices)
-    cluster.memory_mb_per_node = (hparams.mem_gb or 4 * hparams.devices) * 1024
-    cluster.job_time = f"{hparams.time_min // 60:02d}:{hparams.time_min % 60:02d}:00"
+def make_job(hparams):
+    """Return what the job asks of Slurm."""
+    options = list(hparams.sbatch_options)
     if hparams.email:
-        cluster.add_slurm_cmd("mail-type", "END,FAIL", "what is told by e-mail")
-        cluster.add_slurm_cmd("mail-user", hparams.email, "and to whom")
-    cluster.optimize_parallel_cluster_cpu(None, hparams.nb_trials, hparams.experiment_name)
+        options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
+    return Job(
+        nodes=hparams.num_nodes,
+        tasks_per_node=hparams.devices,
+        # one is for the training itself
+        cpus_per_task=hparams.num_workers // hparams.devices + 1,
+        mem_gb=4 * hparams.devices if hparams.mem_gb is None else hparams.mem_gb,
+        time_min=hparams.time_min,
+        gres=gpus_per_node(hparams.devices) if hparams.accelerator == "gpu" else "",
+        options=options,
+    )
+
+
+def launch(parser, hparams):
+    """Submit a job for each trial, or print its batch script."""
+    job_id = os.environ.get("SLURM_JOB_ID")
+    if hparams.dry_run and in_step():
+        raise UserError("--dry_run prints the script of a job, but this is one: leave it out")
+    if job_id and not hparams.dry_run:
+        where = f"this shell is in job {job_id}; jobs do not submit jobs"
+        raise UserError(f"{where}: train here with --local, or leave the job first")
+    job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
+    # for a single trial test-tube would take the first value of the list, not the user's
+    several = hparams.nb_trials > 1
+    for trial in hparams.generate_trials(hparams.nb_trials) if several else [hparams]:
+        number = 0 if hparams.dry_run else make_run_folder(experiment)
+        arguments = [*parser.words(trial), f"--run_number={number}"]
+        script = job.script(hparams.experiment_name, experiment, number, arguments)
+        if hparams.dry_run:
+            print(script, end="")
+        else:
+            submit_run(job, script, experiment, number)
+
+
+def train(parser, hparams):
+    """Train in this process; all settings are final before the training starts."""
+    if hparams.nb_trials > 1:
+        raise UserError("--nb_trials submits several jobs: leave it out to train here")
+    check_tasks(hparams.num_nodes, hparams.devices)
+    settings = {"run_number": None, **parser.settings(hparams)}
+    settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
+    # of the processes that srun starts, only rank 0 makes a run folder
+    if hparams.run_number is None and os.environ.get("SLURM_PROCID", "0") == "0":
+        number = make_run_folder(f"{hparams.log_path}/{hparams.experiment_name}")
+        settings["run_number"] = number
+        # with several devices Lightning starts this command once more for each of the others
+        sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--run_number={number}"]
+    from src.main import main as train_network  # takes seconds to import
+
+    train_network(argparse.Namespace(**settings))
 
 
 def main():
-    hparams = parse_args()
+    parser, hparams = parse_args()
     os.chdir(Path(__file__).resolve().parent)  # paths are relative to the repository's root
     local = hparams.local if hparams.local is not None else not has_slurm()
-    if hparams.dry_run and in_a_step():
-        raise SystemExit("--dry-run prints the script of a job, but this is one: leave it out")
     if hparams.dry_run or not local:
-        return launch(hparams)
-    if hparams.nb_trials > 1:
-        raise SystemExit("--nb_trials submits several jobs: leave it out to train here")
-    check_tasks(hparams.num_nodes, hparams.devices)
-    folder = f"{hparams.log_path}/{hparams.experiment_name}"
-    if hparams.version is None and os.environ.get("SLURM_PROCID", "0") == "0":
-        hparams.version = make_version(folder)
-        # with several devices Lightning starts this command once more for each of the others
-        sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--version={hparams.version}"]
-    hparams.data_dir = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    Path(folder, f"version_{hparams.version}", "DONE.json").unlink(missing_ok=True)  # begun again
-    with plain_errors():
-        from src.main import main as train  # takes seconds to import
-
-        # of several processes of srun only the first has chosen a log folder
-        train(argparse.Namespace(**{"version": None, **training_arguments(hparams)}))
+        launch(parser, hparams)
+    else:
+        train(parser, hparams)
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -7,10 +7,16 @@
 #export SBATCH_PARTITION=cpu
 #export SBATCH_QOS=normal
 #export SBATCH_RESERVATION=workshop
+# this site's name for its GPUs, if it is not gpu
+#export GRES=gpu:a100
 
 # software of this site; the Python environment, if it is not ./env
 #module load python/3.11
 #export VENV="$HOME/hpc-starter-env"
+# instead of an environment, any command that runs Python in a job
+#export PYTHON="apptainer exec --nv image.sif python"
 
 # a shared copy of the data, if it is not in ./data
 #export DATA_DIR=/path/to/shared/data
+# a shared folder for pretrained weights (lesson 7), if it is not ~/.cache/torch
+#export TORCH_HOME=/path/to/shared/torch

@@ -29,7 +29,7 @@ def command(args, nodes, devices, folder):
     words += ["--local", f"--num_nodes={nodes}", f"--devices={devices}", "--max_epochs=2"]
     words += [f"--arch={args.arch}", f"--batch_size={args.batch_size * nodes * devices}"]
     words += [f"--accelerator={args.accelerator}", f"--limit_train_batches={args.num_batches}"]
-    words += ["--limit_val_batches=1", f"--log_path={folder}", "--version=0"]
+    words += ["--limit_val_batches=1", f"--log_path={folder}", "--run_number=0"]
     words += [f"--data_dir={Path(args.data_dir).resolve()}"]
     if args.slurm:
         srun = ["srun", f"--nodes={nodes}", f"--ntasks-per-node={devices}", "--mem-per-cpu=4G"]
@@ -53,7 +53,7 @@ def train(arguments):
     import time
 
     sys.path.insert(0, str(ROOT))
-    import run
+    from src.launch.arguments import parse_args
     from src.models.lightning_classifier import Classifier
 
     times = []
@@ -73,16 +73,14 @@ def train(arguments):
 
     Classifier.on_train_batch_end = batch_end
     Classifier.on_train_epoch_end = epoch_end
-    run.__file__ = __file__
     number = arguments[0]
     sys.argv = ["run.py", *arguments[1:]]
-    hparams = run.parse_args()
+    parser, hparams = parse_args()
     # what Lightning starts again for the other processes
     sys.argv = [__file__, "--train", number, *arguments[1:]]
-    from src.main import main as program
-    from src.utils.arguments import training_arguments
+    from src.main import main as train_network
 
-    program(argparse.Namespace(**training_arguments(hparams)))
+    train_network(argparse.Namespace(**parser.settings(hparams)))
 
 
 def main():

@@ -53,7 +53,7 @@ def train(num_workers: int, num_epochs: int) -> None:
         enable_progress_bar=False,
         callbacks=[Clock()],
     )
-    trainer.fit(lesson.Classifier(lesson.HPARAMS), loader)
+    trainer.fit(lesson.Classifier(lesson.HPARAMS.learning_rate), loader)
     print(json.dumps({"seconds": Clock.seconds, "num_images": len(loader.dataset)}))
 
 

@@ -10,38 +10,53 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import model_summary, rank_zero_only
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from src.callbacks.done import CleanStart, write_done
+from src.callbacks.tensorboard import TensorBoardPlots
 from src.models.lightning_classifier import Classifier
-from src.models.resnet import load_weights
-from src.utils.arguments import shortened
-from src.utils.done import write_done
-from src.utils.find import find
-from src.utils.processes import disconnect, environment, hardware, per_process, strategy
-from src.utils.tensorboard import TensorBoardPlots
+from src.networks.resnet import load_weights
+from src.utils.distributed import close_process_group, environment, hardware, strategy
+from src.utils.registry import find
 
 log = logging.getLogger(__name__)
 
 
-def main(hparams):
-    # standard output ends in slurm_out_logs; of several processes, only the first one reports
+def log_to_stdout():
+    """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
-    accelerator, precision = hardware(hparams)
-    L.seed_everything(hparams.seed)
-    data = find("datasets", hparams.dataset, "DataModule")(
+
+
+def make_data(hparams, accelerator):
+    return find("datasets", hparams.dataset)(
         hparams.data_dir,
-        batch_size=per_process(hparams),
+        batch_size=hparams.batch_size // (hparams.num_nodes * hparams.devices),
         num_workers=hparams.num_workers // hparams.devices,
         seed=hparams.seed,
         pin_memory=accelerator == "gpu",
     )
-    hparams.dims, hparams.num_classes = tuple(data.dims), len(data.classes)
-    model = Classifier(hparams)
+
+
+def make_model(hparams, data):
+    model = Classifier(
+        arch=hparams.arch,
+        network_args=hparams.network_args,
+        dims=list(data.dims),
+        classes=list(data.classes),
+        mean=list(data.mean),
+        std=list(data.std),
+        learning_rate=hparams.learning_rate,
+        optimizer=hparams.optimizer,
+        criterion=hparams.criterion,
+    )
+    # all settings of the run, for hparams.yaml and the checkpoint
+    model.save_hyperparameters(vars(hparams))
     if hparams.weights == "DEFAULT":
         load_weights(model.network, hparams.arch)
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
-    limits = shortened(hparams)
-    log.warning(f"not a full training: {limits}") if limits else None
-    trainer = L.Trainer(
+    return model
+
+
+def make_trainer(hparams, class_names, accelerator, precision):
+    return L.Trainer(
         accelerator=accelerator,
         devices=hparams.devices,
         num_nodes=hparams.num_nodes,
@@ -51,16 +66,32 @@ def main(hparams):
         logger=TensorBoardLogger(
             hparams.log_path,
             name=hparams.experiment_name,
-            version=hparams.version,
+            version=hparams.run_number,
             default_hp_metric=False,
         ),
         profiler=SimpleProfiler(filename="profile"),
         plugins=[environment()],
-        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max"), TensorBoardPlots(data.classes)],
+        callbacks=[
+            ModelCheckpoint(monitor="val_acc", mode="max"),
+            CleanStart(),
+            TensorBoardPlots(class_names),
+        ],
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
-        **limits,
+        **hparams.debugging,
     )
+
+
+def main(hparams):
+    log_to_stdout()
+    accelerator, precision = hardware(hparams)
+    L.seed_everything(hparams.seed)
+    data = make_data(hparams, accelerator)
+    model = make_model(hparams, data)
+    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
+    if hparams.debugging:
+        log.warning(f"not a full training: {hparams.debugging}")
+    trainer = make_trainer(hparams, data.classes, accelerator, precision)
     with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
         trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(
@@ -72,4 +103,4 @@ def main(hparams):
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
     log.info(f"logs: {write_done(trainer, metrics)}")
-    disconnect(trainer)
+    close_process_group(trainer)

@@ -6,15 +6,12 @@ die() { echo "$*" >&2; exit 1; }
 
 [ -z "${SLURM_JOB_ID:-}" ] ||
     die "job $SLURM_JOB_ID is no place for downloads: run this on a node with internet"
-if [ -f site.sh ]; then source ./site.sh; fi
-VENV="${VENV:-env}"
-[ -f "$VENV/bin/activate" ] ||
-    die "No Python environment at $VENV (seen from $PWD): run this in the repository's root," \
-        "and make the environment as docs/preparation.md says, or set VENV in site.sh."
-source "$VENV/bin/activate"
+[ -f cluster/job_env.sh ] || die "No cluster/job_env.sh in $PWD: run this in the repository's root."
+# this site's Python, and TORCH_HOME
+source cluster/job_env.sh
 
 # the folder where torch.hub looks, then an address a line, as this torchvision has them
-listing=$(python - "${@:-resnet18}" <<'PYTHON'
+listing=$($PYTHON - "${@:-resnet18}" <<'PYTHON'
 import sys, torch, torchvision
 known = torchvision.models.list_models(module=torchvision.models, include="resnet*")
 unknown = [name for name in sys.argv[1:] if name not in known]

@@ -1,18 +1,29 @@
 """The files that docs/your-own-data-and-model.md tells to add, in a clone: make test."""
 
+import ast
 import re
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clone import ROOT, epochs, final_accuracy
 
 PAGE = (ROOT / "docs/your-own-data-and-model.md").read_text()
 FILES = dict(re.findall(r"^`(src/\S+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
-LOAD = re.findall(r"^```python\n(from src.models.*?)^```", PAGE, re.M | re.S)[0]
+BLOCKS = re.findall(r"^```(?:python|output)\n(.*?)^```", PAGE, re.M | re.S)
 COLOURS = {"daisy": (200, 200, 200), "rose": (190, 60, 60), "violet": (100, 60, 190)}
+
+
+def block(beginning):
+    """The block of the page that begins with these words."""
+    [found] = [text for text in BLOCKS if text.lstrip().startswith(beginning)]
+    return found
+
+
+LOAD, PREDICT = block("from src.models"), block("mean, std = ")
 
 pytestmark = pytest.mark.slow
 
@@ -57,17 +68,66 @@ def test_two_new_files_are_all_it_takes(clone, photos, shape):
     logs = re.search(r"logs: (\S+)", done.stdout)[1]
     assert list((clone.folder / logs).glob("events.*"))
     edited = clone.git("status", "--porcelain", "-uall").split()[1::2]
-    assert sorted(edited) == sorted(FILES) == ["src/datasets/flowers.py", "src/models/small_cnn.py"]
+    assert (
+        sorted(edited) == sorted(FILES) == ["src/datasets/flowers.py", "src/networks/small_cnn.py"]
+    )
 
 
 def test_the_checkpoint_is_loaded_as_the_page_says(clone, photos):
     [checkpoint, *_] = clone.folder.glob("logs/flowers/*/checkpoints/*.ckpt")
     program = f"checkpoint = {str(checkpoint)!r}\n{LOAD}"
     program += "import torch\nprint(model(torch.zeros(5, 3, 24, 24)).shape)\n"
+    program += f"print(model.hparams.network_args)\nimages = torch.rand(5, 3, 24, 24)\n{PREDICT}"
 
     done = clone.run(sys.executable, "-c", program)
 
-    assert done.stdout == "torch.Size([5, 3])\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    shape, network_args, guesses = done.stdout.splitlines()
+    assert (shape, network_args) == ("torch.Size([5, 3])", "{'width': 32}")
+    names = ast.literal_eval(guesses)
+    assert len(names) == 5
+    assert set(names) <= set(COLOURS)
+
+
+def test_the_help_shows_the_arguments_of_the_network_as_the_page_does(clone):
+    shown = clone.run(sys.executable, "run.py", "--arch", "small_cnn", "--help")
+    other = clone.run(sys.executable, "run.py", "--arch=resnet18", "--width=8", "--dry-run")
+
+    assert block("only for --arch=small_cnn:") in shown.stdout
+    assert other.returncode == 2
+    assert "unknown argument --width" in other.stderr
+
+
+def test_an_argument_of_ones_own_is_declared_once(clone):
+    file = clone.folder / "src/launch/arguments.py"
+    place = 'def add_training_arguments(parser):\n    parser.begin_group("training")\n'
+    declared = block('parser.add_argument(\n        "--weight_decay"')
+    text = file.read_text()
+    assert text.count(place) == 1
+
+    file.write_text(text.replace(place, place + declared))
+    script = clone.run(sys.executable, "run.py", "--dry-run", "--weight_decay=0.5")
+    shown = clone.run(sys.executable, "run.py", "--help")
+    clone.git("checkout", "--quiet", ".")
+
+    assert "    --weight_decay=0.5 \\\n" in script.stdout, script.stderr
+    assert "weight decay of the optimizer, an L2 penalty (default: 0.0)" in shown.stdout
+
+
+def test_a_callback_of_ones_own_is_a_file_and_its_name_in_the_list(clone):
+    file, main = clone.folder / "src/callbacks/epoch_time.py", clone.folder / "src/main.py"
+    file.write_text(block('"""Log how long each epoch takes'))
+    text = main.read_text().replace("CleanStart(),\n", "CleanStart(), EpochTime(),\n")
+    main.write_text(f"from src.callbacks.epoch_time import EpochTime\n{text}")
+    short = ["--arch=fully_connected", "--max_epochs=2", "--experiment_name=timed"]
+
+    done = clone.run(sys.executable, "run.py", "--local", *short)
+    clone.git("checkout", "--quiet", ".")
+    file.unlink()
+
+    assert done.returncode == 0, done.stderr
+    events = EventAccumulator(str(clone.folder / "logs/timed/version_0")).Reload()
+    assert [0 < event.value < 600 for event in events.Scalars("epoch_seconds")] == [True, True]
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])

@@ -10,7 +10,7 @@ import torch
 from torch import multiprocessing
 
 from practice_cluster import wait_until
-from src.utils.ending import explain
+from src.utils.errors import explain
 
 LAST = "8-distributed-training"
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

@@ -258,5 +258,6 @@ def test_f22_srun_learns_how_many_cpus_each_task_has(script):
 
     before, srun, _ = text.partition("\nsrun ") if "\nsrun " in text else text.partition("  srun ")
 
+    # it exports SRUN_CPUS_PER_TASK: tests/launch/test_job_env.py
     assert srun
-    assert re.search(r'^ *export SRUN_CPUS_PER_TASK="\$\{?SLURM_CPUS_PER_TASK', before, re.M)
+    assert "\nsource cluster/job_env.sh\n" in before

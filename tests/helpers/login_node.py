@@ -33,15 +33,17 @@ for arguments in json.load(sys.stdin):
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         try:
-            run.main()
+            with run.plain_errors():
+                run.main()
         except SystemExit as error:
             result["code"] = error.code
         except BaseException as error:
             result["crash"] = repr(error)
     result["stderr"] = errors.getvalue()
     for script in [file for file in os.listdir(record) if file.startswith("script")]:
+        job = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "1"}
         subprocess.run(["bash", os.path.join(record, script)], stderr=subprocess.DEVNULL,
-                       env={**os.environ, "SLURM_CPUS_PER_TASK": "1"}, check=True)
+                       env=job, check=True)
         with open(os.path.join(record, "srun"), "rb") as file:
             result["job"] = [os.fsdecode(word) for word in file.read().split(b"\\0")]
     print("RESULT", json.dumps(result))

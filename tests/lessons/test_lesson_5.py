@@ -28,7 +28,7 @@ import sys
 import torch
 import run
 from src import main as lesson
-from src.utils.tensorboard import TensorBoardPlots
+from src.callbacks.tensorboard import TensorBoardPlots
 
 steps, probabilities, weights, forwards, modes = [], [], [], [], []
 sanity_labels = []
@@ -369,7 +369,9 @@ for optimizer in ("Adam", "AdamW", "SGD"):
     for criterion in ("cross_entropy", "multi_margin_loss"):
         names = [f"--optimizer={optimizer}", f"--criterion={criterion}"]
         sys.argv = ["run.py", "--learning_rate=0.25", *names]
-        model = Classifier(run.parse_args())
+        _, hparams = run.parse_args()
+        chosen = {name: getattr(hparams, name) for name in ("optimizer", "criterion")}
+        model = Classifier(learning_rate=hparams.learning_rate, **chosen)
         model.log = model.log_dict = lambda *args, **kwargs: None
         used = model.configure_optimizers()
         loss = getattr(torch.nn.functional, criterion)(model(batch[0]), batch[1])

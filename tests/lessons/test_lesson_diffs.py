@@ -160,7 +160,7 @@ def test_a_planted_overrun_is_found(number):
 
     assert diffs.over_budget(number, {MAIN: lines(10)}, fits) == []
     assert (
-        f"changes {limit + 1} lines in src/"
+        f"changes {limit + 1} lines of training"
         in diffs.over_budget(number, {MAIN: lines(10)}, over)[0]
     )
 
@@ -174,8 +174,8 @@ def test_a_changed_line_counts_twice():
 def test_a_new_file_beyond_its_limit_is_found():
     old = {MAIN: lines(5)}
 
-    assert diffs.over_budget(4, old, old | {"run.py": lines(100)}) == []
-    assert "run.py with 101 lines" in diffs.over_budget(4, old, old | {"run.py": lines(101)})[0]
+    assert diffs.over_budget(4, old, old | {"run.py": lines(130)}) == []
+    assert "run.py with 131 lines" in diffs.over_budget(4, old, old | {"run.py": lines(131)})[0]
 
 
 def test_a_new_file_that_the_lesson_does_not_have_is_found():
@@ -187,7 +187,7 @@ def test_a_new_file_that_the_lesson_does_not_have_is_found():
 
 
 def test_a_pure_move_is_free_where_the_lesson_is_one():
-    block = lines(60, "moved_to_another_file")
+    block = lines(100, "moved_to_another_file")
     old = {MAIN: lines(20) + block}
     new = {MAIN: lines(20), "src/models/model.py": block}
 
@@ -198,9 +198,22 @@ def test_a_pure_move_is_free_where_the_lesson_is_one():
 
 
 def test_a_main_that_is_too_long_is_found():
-    assert diffs.main_too_long(5, {MAIN: lines(150)}) == ""
-    assert "has 151 lines, 150 at most" in diffs.main_too_long(5, {MAIN: lines(151)})
-    assert "has 81 lines, 80 at most" in diffs.main_too_long(6, {MAIN: lines(81)})
+    for number, first in ((1, 1), (4, 2), (5, 5), (6, 6), (9, 6)):
+        limit = diffs.MAIN[first]
+        assert diffs.main_too_long(number, {MAIN: lines(limit)}) == ""
+        found = diffs.main_too_long(number, {MAIN: lines(limit + 1)})
+        assert found == f"src/main.py of lesson {number} has {limit + 1} lines, {limit} at most"
+
+
+def test_the_launch_and_the_errors_have_budgets_of_their_own():
+    for path, limit in (
+        ("src/launch/parser.py", diffs.LAUNCH_BUDGETS[5]),
+        ("src/utils/errors.py", diffs.ERRORS_BUDGET),
+    ):
+        old, fits, over = ({path: lines(count)} for count in (9, 9 + limit, 10 + limit))
+
+        assert diffs.over_budget(5, old, fits) == []
+        assert len(diffs.over_budget(5, old, over)) == 1
 
 
 def test_the_rewrite_ratio_counts_what_is_written_again():

@@ -76,7 +76,7 @@ hparams.learning_rate, hparams.max_epochs = 0.0, 1
 lesson.main(hparams)
 L.seed_everything(hparams.seed)
 train, val, _ = lesson.make_loaders(hparams)
-model = lesson.Classifier(hparams)
+model = lesson.Classifier(learning_rate=hparams.learning_rate)
 with torch.no_grad():
     for loader in (train, val):
         pairs = [loader.dataset[i] for i in range(len(loader.dataset))]

@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,12 +13,15 @@ import torchvision
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from clone import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
+from src.datasets import image_data_module
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
-from src.models.fully_connected import FullyConnected
-from src.models.lightning_classifier import Classifier, make_network
-from src.models.resnet import load_weights, resnet
-from src.utils import arguments, images, processes, shares
+from src.launch import argument_types
+from src.models.lightning_classifier import Classifier
+from src.networks.fully_connected import FullyConnected
+from src.networks.resnet import load_weights, resnet
+from src.utils import data_shares, distributed
+from src.utils.errors import UserError
 
 SIX, SEVEN, EIGHT = (
     "6-lightning-data-module",
@@ -48,7 +50,7 @@ def data_set(num_images, **augment):
     """A set of which every image is the same: each pixel has another value, and none is 0."""
     image = torch.arange(1, 3 * 8 * 8 + 1, dtype=torch.uint8).view(1, 3, 8, 8)
     labels = torch.arange(num_images)
-    return images.ImagesInMemory(
+    return image_data_module.ImagesInMemory(
         image.expand(num_images, -1, -1, -1), labels, (0, 0, 0), (1, 1, 1), **augment
     )
 
@@ -146,7 +148,7 @@ def test_a_file_that_is_no_batch_is_refused_and_runs_nothing(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data_batch_1").write_bytes(content)
 
-    with pytest.raises(SystemExit, match="is no batch of CIFAR-10") as error:
+    with pytest.raises(UserError, match="is not a batch of CIFAR-10") as error:
         read_batch(tmp_path / "data_batch_1")
 
     assert reason in str(error.value)
@@ -204,9 +206,7 @@ def test_weights_that_are_missing_or_damaged_name_the_script(cached, damage):
     path, _ = cached
     path.write_bytes(b"x") if damage == "damaged" else path.unlink()
 
-    with pytest.raises(
-        SystemExit, match=f"{path} is {damage}; run .bash src/utils/cache_models.sh"
-    ):
+    with pytest.raises(UserError, match=f"{path} is {damage}; run .bash src/utils/cache_models.sh"):
         load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
 
 
@@ -222,7 +222,7 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(cached, monkeypat
     default = torchvision.models.get_model_weights("resnet18").DEFAULT
     default.url = f"https://example.org/{path.name}"
 
-    with pytest.raises(SystemExit, match=f"{path} is no file of weights; run .bash src/utils/"):
+    with pytest.raises(UserError, match=f"{path} is no file of weights; run .bash src/utils/"):
         load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
 
     assert not Path("PWNED").exists()
@@ -237,23 +237,9 @@ def test_a_job_without_the_cache_names_the_script(lesson, tmp_path, monkeypatch)
     assert "Traceback" not in done.stderr
 
 
-class SmallCNN(torch.nn.Module):
-    def __init__(self, dims, num_classes):
-        super().__init__()
-
-
-@pytest.mark.parametrize("file", ["small_cnn", "SmallCNN", "resnet_small"])
-def test_a_network_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, file):
-    module = SimpleNamespace(**{"ResNetSmall" if "resnet" in file else "SmallCNN": SmallCNN})
-    monkeypatch.setitem(sys.modules, f"src.models.{file}", module)
-    hparams = SimpleNamespace(arch=file, dims=(3, 32, 32), num_classes=10)
-
-    assert isinstance(make_network(hparams), SmallCNN)
-
-
 @pytest.mark.slow
 def test_a_network_needs_no_linear_layer(lesson):
-    file = lesson.folder / "src/models/pooled.py"
+    file = lesson.folder / "src/networks/pooled.py"
     text = (
         "from torch import nn\n\n\nclass Pooled(nn.Sequential):\n"
         "    def __init__(self, dims, num_classes):\n"
@@ -275,21 +261,22 @@ def test_a_network_needs_no_linear_layer(lesson):
 def test_no_switch_is_on_by_default(module_clone):
     module_clone.git("switch", "--quiet", EIGHT)
     program = (
-        "import run; from src.utils.arguments import shortened; print(shortened(run.parse_args()))"
+        "import run; parser, hparams = run.parse_args();"
+        " print(parser.settings(hparams)['debugging'])"
     )
 
     done = module_clone.run(PYTHON, "-c", program)
     some = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=1", "--fast_dev_run=2")
-    whole = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=1.0")
+    whole = module_clone.run(PYTHON, "-c", program, "--limit_val_batches=1.0", "--fast_dev_run=0")
 
     assert done.stdout == "{}\n", done.stderr
     assert some.stdout == "{'limit_val_batches': 1, 'fast_dev_run': 2}\n"
     assert whole.stdout == "{}\n"
 
 
-@pytest.mark.parametrize(("text", "value"), [("10", 10), ("1", 1), ("1.0", 1.0), ("0.25", 0.25)])
+@pytest.mark.parametrize(("text", "value"), [("10", 10), ("1", 1), ("1.0", None), ("0.25", 0.25)])
 def test_batches_are_a_number_or_a_share(text, value):
-    found = arguments.batches(1)(text)
+    found = argument_types.batches(1)(text)
 
     assert (found, type(found)) == (value, type(value))
 
@@ -367,7 +354,7 @@ def test_every_image_is_evaluated_once_in_equally_many_steps(num_processes, leng
 
     for rank in range(num_processes):
         process = Process(num_processes, rank, batch_size)
-        settings = shares.evaluation_share(process, range(length))
+        settings = data_shares.evaluation_share(process, range(length))
         batches = list(DataLoader(range(length), **settings))
         seen += torch.cat(batches).tolist()
         steps.add(len(batches))
@@ -377,15 +364,15 @@ def test_every_image_is_evaluated_once_in_equally_many_steps(num_processes, leng
 
 
 def test_too_few_images_for_the_processes_are_refused():
-    with pytest.raises(SystemExit, match="3 images are too few for 4 processes"):
-        shares.evaluation_share(Process(4, 0), range(3))
+    with pytest.raises(UserError, match="3 images are too few for 4 processes"):
+        data_shares.evaluation_share(Process(4, 0), range(3))
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
 def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_processes):
     def steps(world_size, rank):
         process = Process(world_size, rank, 12 // world_size)
-        settings = shares.training_share(process, range(96))
+        settings = data_shares.training_share(process, range(96))
         return [set(batch.tolist()) for batch in DataLoader(range(96), **settings)]
 
     parts = [steps(num_processes, rank) for rank in range(num_processes)]
@@ -397,7 +384,7 @@ def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_p
 def test_no_training_batch_has_a_single_image(num_processes):
     for length in (1350, 45_000, 45_001):
         process = Process(num_processes, 0, 64 // num_processes)
-        settings = shares.training_share(process, range(length))
+        settings = data_shares.training_share(process, range(length))
         sampler, drop = settings["sampler"], settings["drop_last"]
         batches = list(BatchSampler(sampler, settings["batch_size"], drop))
 
@@ -417,7 +404,7 @@ class Chance(Dataset):
 
 def test_the_workers_of_each_process_draw_crops_of_their_own():
     def drawn(rank):
-        settings = shares.training_share(Process(2, rank), Chance())
+        settings = data_shares.training_share(Process(2, rank), Chance())
         return torch.cat(list(DataLoader(Chance(), num_workers=1, **settings))).tolist()
 
     assert drawn(0) == drawn(0)
@@ -482,8 +469,8 @@ def test_wrong_arguments_end_in_one_sentence(module_clone, args, sentence):
 def test_what_the_machine_lacks_is_one_sentence(monkeypatch, settings, sentence):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
-    with pytest.raises(SystemExit, match=sentence):
-        processes.hardware(hparams(*settings))
+    with pytest.raises(UserError, match=sentence):
+        distributed.hardware(hparams(*settings))
 
 
 def hparams(accelerator, precision, devices=1):
@@ -494,8 +481,8 @@ def hparams(accelerator, precision, devices=1):
 def test_gpus_that_a_process_does_not_see_are_counted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
 
-    with pytest.raises(SystemExit, match="--devices 2, but this process sees 1 GPUs"):
-        processes.hardware(hparams("auto", "auto", devices=2))
+    with pytest.raises(UserError, match="--devices 2, but this process sees 1 GPUs"):
+        distributed.hardware(hparams("auto", "auto", devices=2))
 
 
 @pytest.mark.parametrize(
@@ -504,14 +491,14 @@ def test_gpus_that_a_process_does_not_see_are_counted(monkeypatch):
 def test_mixed_precision_is_for_gpus(monkeypatch, num_gpus, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
 
-    assert processes.hardware(hparams("auto", "auto")) == expected
+    assert distributed.hardware(hparams("auto", "auto")) == expected
 
 
 @pytest.mark.parametrize(("has_it", "warnings"), [(False, 1), (True, 0)])
 def test_bfloat16_on_a_cpu_without_it_gets_a_sentence(monkeypatch, caplog, has_it, warnings):
-    monkeypatch.setattr(processes, "cpu_has_bfloat16", lambda: has_it)
+    monkeypatch.setattr(distributed, "cpu_has_bfloat16", lambda: has_it)
 
-    processes.hardware(hparams("cpu", "bf16-mixed"))
+    distributed.hardware(hparams("cpu", "bf16-mixed"))
 
     assert caplog.text.count("no instructions for bfloat16") == warnings
 

@@ -97,3 +97,56 @@ def test_a_site_that_exports_no_environment_trains_all_the_same(login_node):
     site.unlink()
 
     assert state == "COMPLETED", login_node.log(job, "err")
+
+
+# what stands for `apptainer exec ... python` and for `conda run ... python`
+WRAPPERS = {
+    "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
+    "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
+}
+
+
+@pytest.fixture(params=WRAPPERS)
+def containerized(login_node, request):
+    """A site whose Python is a command of several words, and no environment."""
+    wrapper = login_node.folder / "container"
+    wrapper.write_text(f"#!/bin/bash\nshift 3\n{WRAPPERS[request.param]}\n")
+    wrapper.chmod(0o755)
+    site = login_node.folder / "site.sh"
+    site.write_text(
+        f'export REAL_PYTHON={sys.executable} PATH="{wrapper.parent}:$PATH" VENV=/nowhere\n'
+        'export PYTHON="container exec image.sif python"\n'
+    )
+    yield login_node
+    site.unlink()
+    wrapper.unlink()
+
+
+def test_a_site_whose_python_is_a_command_trains(containerized):
+    [job] = containerized.launched("--max_epochs=1")
+
+    state = containerized.wait(job, timeout=180)
+
+    assert state == "COMPLETED", containerized.log(job, "err")
+    assert "test loss" in containerized.log(job)
+
+
+def test_the_exit_code_of_a_command_that_runs_python_is_the_jobs(containerized):
+    [job] = containerized.launched("--data_dir=/nowhere")
+
+    log = containerized.failed(job)
+
+    assert containerized.sacct(job, "ExitCode")[job]["ExitCode"] == "1:0"
+    assert "/nowhere/MNIST is missing" in log
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_a_signal_reaches_the_python_that_a_command_runs(containerized, signal):
+    [job] = containerized.launched("--max_epochs=500")
+    containerized.wait_for_training(job)
+
+    containerized.run(["scancel", f"--signal={signal}", f"{job}.0"])
+    log = containerized.failed(job)
+
+    assert f"A process was ended by SIG{signal}." in log
+    assert containerized.accounted(job) == "FAILED"

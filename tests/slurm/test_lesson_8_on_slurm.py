@@ -73,7 +73,7 @@ def drive(module_login_node, name, *args, srun=()):
     """Run the driver, here or by srun, and return the folder of its logs."""
     words = [sys.executable, "driver.py", "--local", *FAST, *STEPS, f"--experiment_name={name}"]
     done = module_login_node.clone.run(
-        *srun, *words, "--version=0", *args, env=module_login_node.env
+        *srun, *words, "--run_number=0", *args, env=module_login_node.env
     )
     assert done.returncode == 0, done.stderr
     return module_login_node.folder / f"logs/{name}/version_0"

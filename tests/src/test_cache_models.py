@@ -21,6 +21,7 @@ class Node:
         self.folder, self.cache = folder, folder / "hub/checkpoints"
         (folder / "src/utils").mkdir(parents=True)
         shutil.copy(ROOT / "src/utils/cache_models.sh", folder / "src/utils")
+        shutil.copytree(ROOT / "cluster", folder / "cluster")
         (folder / "env/bin").mkdir(parents=True)
         (folder / "env/bin/activate").write_text(f'PATH="{folder}/env/bin:$PATH"\n')
         python = folder / "env/bin/python"

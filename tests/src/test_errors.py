@@ -1,26 +1,23 @@
-"""src/utils/ending.py and the scripts' trap, without a cluster: make test-fast."""
+"""src/utils/errors.py and the environment of jobs, without a cluster: make test-fast."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from clone import ROOT
-from src.utils.done import write_done
-from src.utils.ending import explain
+from lesson_diffs import lessons
+from src.utils.errors import exit_with, explain
 
-COPIES = sorted(ROOT.glob("lessons/*/src/utils/ending.py"))
-SCRIPTS = [ROOT / "run.sh", ROOT / "src/utils/job.sh", *ROOT.glob("lessons/*/run.sh")]
-SCRIPTS += ROOT.glob("lessons/*/src/utils/job.sh")
-
-
-@pytest.mark.parametrize("copy", COPIES, ids=lambda path: path.parents[2].name)
-def test_every_lesson_ends_alike(copy):
-    assert copy.read_text() == (ROOT / "src/utils/ending.py").read_text()
+SCRIPTS = {
+    f"lesson {number}, {name}": text
+    for number, files in lessons(ROOT).items()
+    for name, text in files.items()
+    if name in ("run.sh", "src/launch/job.sh")
+}
 
 
 class MisconfigurationException(Exception):
@@ -48,57 +45,136 @@ def test_an_error_of_the_program_keeps_its_traceback(error):
     assert explain(error) is None
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_process_ends_even_if_its_log_is_on_a_full_disk(stream):
+# --- how a process ends
+
+ONE, SEVERAL = {}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+
+
+def run_python(program, env, **kwargs):
+    ours = ("SLURM_", "LOCAL_RANK", "PYTHONUNBUFFERED")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 30}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=ROOT, env={**clean, **env}, **{**pipes, **kwargs})
+
+
+def exit_code(returncode):
+    """What a shell has in $?: a process that dies of signal 15 has the exit code 143 there."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def end(statement, env):
+    """Run a statement where plain_errors reports its errors."""
+    program = "from src.utils.errors import UserError, plain_errors\n"
+    program += f"with plain_errors():\n    {statement}\n"
+    return run_python(program, env)
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "said"),
+    [
+        ("raise UserError('a mistake')", 1, "a mistake"),
+        ("raise SystemExit('data/MNIST is missing')", 1, "data/MNIST is missing"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("import os; os.kill(os.getpid(), 15)", 143, "ended by SIGTERM: scancel"),
+        ("raise MemoryError", 1, "the memory of the job is too small: ask for more (MemoryError"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("env", "who"), [(ONE, ""), (SEVERAL, "process 1: ")], ids=["one", "several"]
+)
+def test_what_the_user_can_fix_is_one_sentence(statement, code, said, env, who):
+    done = end(statement, env)
+
+    assert exit_code(done.returncode) == code
+    assert done.stderr.startswith(who + said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
+def test_an_interrupt_that_lightning_turns_into_an_exit_is_still_an_interrupt(env):
+    program = """
+from src.utils.errors import plain_errors
+with plain_errors():
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise SystemExit(1)
+"""
+
+    done = run_python(program, env)
+
+    assert done.returncode == 130
+    assert done.stderr.endswith("interrupted\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_an_exit_code_stays_as_it_is(code):
+    done = end(f"raise SystemExit({code})", ONE)
+
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
+def test_a_bug_is_shown_with_its_traceback_and_exit_code_1(env):
+    done = end("{}['no such key']", env)
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("KeyError: 'no such key'\n")
+
+
+def test_a_single_process_cleans_up_at_its_end(monkeypatch):
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+    with pytest.raises(SystemExit) as error:
+        exit_with("a sentence", 7)
+
+    assert error.value.code == 7
+
+
+@pytest.mark.parametrize("env", [SEVERAL, {"LOCAL_RANK": "1"}], ids=["srun", "Lightning"])
+def test_a_process_among_several_does_not_wait_for_its_threads(env):
     program = (
         "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()\n"
-        "print('said'); from src.utils.ending import leave; leave('a sentence', 143)"
+        "from src.utils.errors import exit_with; exit_with('a sentence', 143)"
     )
-    command = [sys.executable, "-c", program]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    env = {**os.environ, "PYTHONUNBUFFERED": ""}  # so that leave is the first to find it full
+
+    done = run_python(program, env)
+
+    assert done.returncode == 143
+    assert done.stderr.endswith("a sentence\n")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
+def test_a_process_ends_even_if_its_log_is_on_a_full_disk(stream, env):
+    program = "print('said'); from src.utils.errors import exit_with; exit_with('a sentence', 143)"
 
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, cwd=ROOT, env=env, timeout=30, **{**pipes, stream: full})
+        done = run_python(program, env, **{stream: full})
 
     assert done.returncode == 143
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-@pytest.mark.parametrize(
-    ("code", "name"), [(137, "SIGKILL"), (143, "SIGTERM"), (253, "SIGNAL 125"), (1, None)]
-)
-def test_a_script_names_the_signal_and_keeps_the_exit_code(script, code, name):
-    text = script.read_text()
-    trap = text[text.index("explain() {") : text.index("trap explain EXIT")] + "trap explain EXIT"
-
-    done = subprocess.run(
-        ["bash", "-c", f"set -euo pipefail\n{trap}\n(exit {code})"], capture_output=True, text=True
-    )
-
-    assert done.returncode == code
-    assert done.stderr.count("\n") == (1 if name else 0)
-    assert name is None or f"A process was ended by {name}. " in done.stderr
+# --- the shell of a job: what job_env.sh does is in tests/launch/test_job_env.py
 
 
-def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
-    trainer = SimpleNamespace(log_dir=str(tmp_path), is_global_zero=True, global_step=3)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_sources_the_environment_of_all_jobs(script):
+    lines = SCRIPTS[script].splitlines()
 
-    with pytest.raises(SystemExit, match="has diverged"):
-        write_done(trainer, {"test_acc": 0.1, "test_loss": float("nan")})
-    assert not list(tmp_path.iterdir())
-
-    write_done(trainer, {"test_acc": 0.5})
-    done = json.loads((tmp_path / "DONE.json").read_text())
-    assert done == {"steps": 3, "test_acc": 0.5}
+    assert lines.count("source cluster/job_env.sh") == 1
+    # nothing but that file says how a job ends
+    assert not [line for line in lines if "trap " in line or "site.sh" in line.split("#")[0]]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 @pytest.mark.parametrize("line", ["exit 0", "exit 3", "if [ x = ; then", "no_such_command"])
-def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(script, line, tmp_path):
-    text = script.read_text()
-    part = text[text.index("trap 'echo") : text.index("trap - EXIT")] + "trap - EXIT; exit 0"
-    command = ["bash", "-c", f"set -euo pipefail\n{part}"]
+def test_a_site_file_that_ends_a_script_does_not_look_like_a_success(tmp_path, line):
+    shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
+    command = ["bash", "-c", "set -euo pipefail\nsource cluster/site_env.sh\nexit 0"]
 
     (tmp_path / "site.sh").write_text(f"{line}\n")
     bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -106,5 +182,17 @@ def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(script, lin
     good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     assert bad.returncode == 1
-    assert bad.stderr.splitlines()[-1].startswith("site.sh has ended the job")
+    assert bad.stderr.splitlines()[-1].startswith("site.sh has ended this script: ")
     assert (good.returncode, good.stderr) == (0, "")
+
+
+def test_a_place_without_a_site_file_needs_none(tmp_path):
+    shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
+    script = "set -euo pipefail\nsource cluster/site_env.sh\necho ${PYTHON-none}"
+    env = {**os.environ, "PYTHON": "left by another program"}
+
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "none\n", "")

@@ -11,7 +11,6 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
-from src.utils.ending import plain_errors
 
 HPARAMS = Namespace(
     data_dir=os.environ.get("DATA_DIR", "data"),
@@ -103,5 +102,4 @@ def main(hparams):
 
 
 if __name__ == "__main__":
-    with plain_errors():
-        main(HPARAMS)
+    main(HPARAMS)

@@ -14,7 +14,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
-from src.utils.done import write_done
+from src.callbacks.done import CleanStart, write_done
 
 
 def make_loaders(hparams):
@@ -49,9 +49,12 @@ def make_loaders(hparams):
 class Classifier(L.LightningModule):
     """A network of three fully connected layers, 784-128-256-10, and how it is trained."""
 
-    def __init__(self, hparams):
+    def __init__(
+        self,
+        learning_rate=1e-3,
+    ):
         super().__init__()
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters()
         self.network = nn.Sequential(
             nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
             nn.Linear(28 * 28, 128),
@@ -82,7 +85,12 @@ class Classifier(L.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        self.log(
+            f"{stage}_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+        )
         self.log(f"{stage}_acc", accuracy, on_step=False, on_epoch=True)
         return loss
 
@@ -96,23 +104,35 @@ class Classifier(L.LightningModule):
         )
 
 
-def main(hparams):
-    print(check_data(f"{hparams.data_dir}/MNIST"))
-    L.seed_everything(hparams.seed)
-    train_loader, val_loader, test_loader = make_loaders(hparams)
-    model = Classifier(hparams)
-    trainer = L.Trainer(
+def make_trainer(hparams):
+    return L.Trainer(
+        devices=1,
         max_epochs=hparams.max_epochs,
         logger=TensorBoardLogger(
             hparams.log_path,
             name=hparams.experiment_name,
-            version=hparams.version,
+            version=hparams.run_number,
         ),
-        # Slurm's signals are left alone: Lightning would start the job again, from its beginning
+        # Lightning must not requeue this job: it would restart from epoch 1
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
-        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max")],
+        callbacks=[
+            ModelCheckpoint(monitor="val_acc", mode="max"),
+            CleanStart(),
+        ],
         enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
     )
+
+
+def main(hparams):
+    print(check_data(f"{hparams.data_dir}/MNIST"))
+    L.seed_everything(hparams.seed)
+    train_loader, val_loader, test_loader = make_loaders(hparams)
+    model = Classifier(
+        learning_rate=hparams.learning_rate,
+    )
+    # all settings of the run, for hparams.yaml and the checkpoint
+    model.save_hyperparameters(vars(hparams))
+    trainer = make_trainer(hparams)
     trainer.fit(model, train_loader, val_loader)
     [metrics] = trainer.test(
         dataloaders=test_loader,

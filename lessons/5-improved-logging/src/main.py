@@ -19,8 +19,8 @@ from torchvision.datasets import MNIST
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data.check import check_data
-from src.utils.done import write_done
-from src.utils.tensorboard import TensorBoardPlots
+from src.callbacks.done import CleanStart, write_done
+from src.callbacks.tensorboard import TensorBoardPlots
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,14 @@ def make_loaders(hparams):
 class Classifier(L.LightningModule):
     """A network of three fully connected layers, 784-128-256-10, and how it is trained."""
 
-    def __init__(self, hparams):
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        optimizer="Adam",  # class of torch.optim
+        criterion="cross_entropy",  # function of torch.nn.functional
+    ):
         super().__init__()
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters()
         self.network = nn.Sequential(
             nn.Flatten(),  # (b, 1, 28, 28) -> (b, 784)
             nn.Linear(28 * 28, 128),
@@ -69,12 +74,20 @@ class Classifier(L.LightningModule):
             nn.Linear(256, 10),  # (b, 10): one score for each digit
         )
         self.example_input_array = torch.zeros(1, 1, 28, 28)  # shows the summary the sizes
-        mean = {"task": "multiclass", "num_classes": 10, "average": "macro"}  # over the classes
-        metrics = {"precision": Precision(**mean), "recall": Recall(**mean), "f1": F1Score(**mean)}
-        metrics["acc"] = Accuracy(task="multiclass", num_classes=10, average="micro")
+        task = {"task": "multiclass", "num_classes": 10}
+        mean_over_classes = {**task, "average": "macro"}
+        metrics = MetricCollection(
+            {
+                "precision": Precision(**mean_over_classes),
+                "recall": Recall(**mean_over_classes),
+                "f1": F1Score(**mean_over_classes),
+                "acc": Accuracy(**task, average="micro"),
+            }
+        )
         # clones, so that no stage counts the images of another
-        for stage in ("train", "val", "test"):
-            setattr(self, f"{stage}_metrics", MetricCollection(metrics, prefix=f"{stage}_").clone())
+        self.train_metrics = metrics.clone(prefix="train_")
+        self.val_metrics = metrics.clone(prefix="val_")
+        self.test_metrics = metrics.clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
@@ -99,7 +112,12 @@ class Classifier(L.LightningModule):
         loss = getattr(F, self.hparams.criterion)(logits, labels)
         metrics = getattr(self, f"{stage}_metrics")
         metrics.update(logits, labels)
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        self.log(
+            f"{stage}_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+        )
         # the objects, not their values: Lightning computes and resets them at the end of an epoch
         self.log_dict(metrics, on_step=False, on_epoch=True)
         return {"loss": loss, "logits": logits}
@@ -114,30 +132,49 @@ class Classifier(L.LightningModule):
         )
 
 
-def main(hparams):
-    # standard output ends in slurm_out_logs; of several processes, only the first one reports
+def log_to_stdout():
+    """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
-    log.info(check_data(f"{hparams.data_dir}/MNIST"))
-    L.seed_everything(hparams.seed)
-    train_loader, val_loader, test_loader = make_loaders(hparams)
-    model = Classifier(hparams)
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
-    trainer = L.Trainer(
+
+
+def make_trainer(hparams):
+    return L.Trainer(
+        devices=1,
         max_epochs=hparams.max_epochs,
         logger=TensorBoardLogger(
             hparams.log_path,
             name=hparams.experiment_name,
-            version=hparams.version,
+            version=hparams.run_number,
             default_hp_metric=False,
         ),
         profiler=SimpleProfiler(filename="profile"),
-        # Slurm's signals are left alone: Lightning would start the job again, from its beginning
+        # Lightning must not requeue this job: it would restart from epoch 1
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
-        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max"), TensorBoardPlots(MNIST.classes)],
+        callbacks=[
+            ModelCheckpoint(monitor="val_acc", mode="max"),
+            CleanStart(),
+            TensorBoardPlots(MNIST.classes),
+        ],
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
     )
+
+
+def main(hparams):
+    log_to_stdout()
+    log.info(check_data(f"{hparams.data_dir}/MNIST"))
+    L.seed_everything(hparams.seed)
+    train_loader, val_loader, test_loader = make_loaders(hparams)
+    model = Classifier(
+        learning_rate=hparams.learning_rate,
+        optimizer=hparams.optimizer,
+        criterion=hparams.criterion,
+    )
+    # all settings of the run, for hparams.yaml and the checkpoint
+    model.save_hyperparameters(vars(hparams))
+    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
+    trainer = make_trainer(hparams)
     with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
         trainer.fit(model, train_loader, val_loader)
     [metrics] = trainer.test(

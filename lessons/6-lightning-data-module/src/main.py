@@ -11,43 +11,74 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import model_summary, rank_zero_only
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from src.callbacks.done import CleanStart, write_done
+from src.callbacks.tensorboard import TensorBoardPlots
 from src.models.lightning_classifier import Classifier
-from src.utils.done import write_done
-from src.utils.find import find
-from src.utils.tensorboard import TensorBoardPlots
+from src.utils.registry import find
 
 log = logging.getLogger(__name__)
 
 
-def main(hparams):
-    # standard output ends in slurm_out_logs; of several processes, only the first one reports
+def log_to_stdout():
+    """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
-    L.seed_everything(hparams.seed)
-    data = find("datasets", hparams.dataset, "DataModule")(
+
+
+def make_data(hparams):
+    return find("datasets", hparams.dataset)(
         hparams.data_dir,
         batch_size=hparams.batch_size,
         num_workers=hparams.num_workers,
         seed=hparams.seed,
     )
-    hparams.dims, hparams.num_classes = tuple(data.dims), len(data.classes)
-    model = Classifier(hparams)
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
-    trainer = L.Trainer(
+
+
+def make_model(hparams, data):
+    model = Classifier(
+        dims=list(data.dims),
+        classes=list(data.classes),
+        mean=list(data.mean),
+        std=list(data.std),
+        learning_rate=hparams.learning_rate,
+        optimizer=hparams.optimizer,
+        criterion=hparams.criterion,
+    )
+    # all settings of the run, for hparams.yaml and the checkpoint
+    model.save_hyperparameters(vars(hparams))
+    return model
+
+
+def make_trainer(hparams, class_names):
+    return L.Trainer(
+        devices=1,
         max_epochs=hparams.max_epochs,
         logger=TensorBoardLogger(
             hparams.log_path,
             name=hparams.experiment_name,
-            version=hparams.version,
+            version=hparams.run_number,
             default_hp_metric=False,
         ),
         profiler=SimpleProfiler(filename="profile"),
-        # Slurm's signals are left alone: Lightning would start the job again, from its beginning
+        # Lightning must not requeue this job: it would restart from epoch 1
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
-        callbacks=[ModelCheckpoint(monitor="val_acc", mode="max"), TensorBoardPlots(data.classes)],
+        callbacks=[
+            ModelCheckpoint(monitor="val_acc", mode="max"),
+            CleanStart(),
+            TensorBoardPlots(class_names),
+        ],
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
     )
+
+
+def main(hparams):
+    log_to_stdout()
+    L.seed_everything(hparams.seed)
+    data = make_data(hparams)
+    model = make_model(hparams, data)
+    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
+    trainer = make_trainer(hparams, data.classes)
     with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
         trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(

@@ -8,15 +8,15 @@ from torchvision.datasets import CIFAR10, VisionDataset
 
 from data.check import REQUIRED
 from src.datasets.cifar10 import CIFAR10DataModule
-from src.utils.images import ImageDataModule
+from src.datasets.image_data_module import ImageDataModule
+from src.utils.errors import UserError
 
-try:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Bolts warns of most of its own classes
-        from pl_bolts import datamodules
-except ModuleNotFoundError as error:
-    remedy = "pip install -r requirements-bolts.txt in an environment of its own"
-    raise SystemExit(f"src/datasets/bolts.py needs {error.name}: {remedy}") from None
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Bolts warns of most of its own classes
+    from pl_bolts import datamodules
+
+# offered only where this package is installed: pip install -r requirements-bolts.txt
+NEEDS = "pl_bolts"
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class BoltsDataModule(ImageDataModule):
         """Take the data sets from Bolts.
 
         Raises:
-            SystemExit: with one sentence, if Bolts does not find their files.
+            UserError: with one sentence, if Bolts does not find their files.
         """
         try:
             self.bolts.setup(stage)
@@ -87,4 +87,4 @@ class BoltsDataModule(ImageDataModule):
                 self.test_set = self.bolts.test_dataloader().dataset
         except (OSError, RuntimeError) as error:
             missing = f"Bolts' {self.bolts_class} cannot read its data in {self.data_dir}: {error}"
-            raise SystemExit(f"{missing}; jobs download nothing, so do it before") from error
+            raise UserError(f"{missing}; jobs download nothing, so do it before") from error

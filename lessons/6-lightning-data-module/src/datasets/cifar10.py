@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.utils.images import ImageDataModule
+from src.datasets.image_data_module import ImageDataModule
+from src.utils.errors import UserError
 
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
 # what a pickled array is made of; old files, as CIFAR-10's own, name numpy.core
@@ -32,7 +33,7 @@ def read_batch(path):
     """Return images (n, 3072), uint8, and labels (n,) of a batch file.
 
     Raises:
-        SystemExit: with one sentence, if the file is not a batch of CIFAR-10.
+        UserError: with one sentence, if the file is not a batch of CIFAR-10.
     """
     try:
         with path.open("rb") as file:
@@ -41,10 +42,9 @@ def read_batch(path):
         if images.dtype != np.uint8 or images.shape != (len(labels), 3072):
             raise ValueError(f"its images are {images.dtype} {images.shape}")
     except Exception as error:  # a damaged pickle raises almost any
-        reason = f"{path} is no batch of CIFAR-10: {error}"
-        raise SystemExit(
-            f'{reason}; run "bash data/get_cifar10.sh" on a node with internet'
-        ) from None
+        reason = f"{path} is not a batch of CIFAR-10: {error}"
+        remedy = 'run "bash data/get_cifar10.sh" on a node with internet'
+        raise UserError(f"{reason}; {remedy}") from None
     return images, labels
 
 

@@ -2,7 +2,7 @@
 
 from torchvision.datasets import MNIST
 
-from src.utils.images import ImageDataModule
+from src.datasets.image_data_module import ImageDataModule
 
 
 class MNISTDataModule(ImageDataModule):

@@ -7,33 +7,48 @@ import torch
 import torch.nn.functional as F
 from torchmetrics import Accuracy, F1Score, MetricCollection, Precision, Recall
 
-from src.models.resnet import resnet
-from src.utils.find import RESNETS, find
+from src.utils.registry import find
 
 log = logging.getLogger(__name__)
 
 
-def make_network(hparams):
-    if hparams.arch in RESNETS:
-        return resnet(hparams.arch, hparams.dims, hparams.num_classes)
-    return find("models", hparams.arch)(hparams.dims, hparams.num_classes)
-
-
 class Classifier(L.LightningModule):
-    """A network that tells classes of images apart, and how it is trained."""
+    """A network that tells classes of images apart, and how it is trained.
 
-    def __init__(self, hparams):
+    A checkpoint holds all that a prediction needs: the network, dims (c, h, w), the names of the
+    classes, and mean and std of each channel, with which the images in [0, 1] were normalised.
+    """
+
+    def __init__(
+        self,
+        arch,
+        dims,
+        classes,
+        mean=(),
+        std=(),
+        network_args=None,  # its own arguments, by name
+        learning_rate=1e-3,
+        optimizer="Adam",  # class of torch.optim
+        criterion="cross_entropy",  # function of torch.nn.functional
+    ):
         super().__init__()
-        self.save_hyperparameters(hparams)
-        self.network = make_network(self.hparams)
-        self.example_input_array = torch.zeros(1, *self.hparams.dims)  # shows the summary the sizes
-        classes = {"task": "multiclass", "num_classes": self.hparams.num_classes}
-        mean = {**classes, "average": "macro"}  # over the classes
-        metrics = {"precision": Precision(**mean), "recall": Recall(**mean), "f1": F1Score(**mean)}
-        metrics["acc"] = Accuracy(**classes, average="micro")
+        self.save_hyperparameters()
+        self.network = find("networks", arch)(dims, len(classes), **(network_args or {}))
+        self.example_input_array = torch.zeros(1, *dims)  # shows the summary the sizes
+        task = {"task": "multiclass", "num_classes": len(classes)}
+        mean_over_classes = {**task, "average": "macro"}
+        metrics = MetricCollection(
+            {
+                "precision": Precision(**mean_over_classes),
+                "recall": Recall(**mean_over_classes),
+                "f1": F1Score(**mean_over_classes),
+                "acc": Accuracy(**task, average="micro"),
+            }
+        )
         # clones, so that no stage counts the images of another
-        for stage in ("train", "val", "test"):
-            setattr(self, f"{stage}_metrics", MetricCollection(metrics, prefix=f"{stage}_").clone())
+        self.train_metrics = metrics.clone(prefix="train_")
+        self.val_metrics = metrics.clone(prefix="val_")
+        self.test_metrics = metrics.clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
@@ -58,7 +73,12 @@ class Classifier(L.LightningModule):
         loss = getattr(F, self.hparams.criterion)(logits, labels)
         metrics = getattr(self, f"{stage}_metrics")
         metrics.update(logits, labels)
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        self.log(
+            f"{stage}_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+        )
         # the objects, not their values: Lightning computes and resets them at the end of an epoch
         self.log_dict(metrics, on_step=False, on_epoch=True)
         return {"loss": loss, "logits": logits}

@@ -1,0 +1,58 @@
+#!/bin/bash
+# The environment of every job: sourced in the repository's root, before srun. Afterwards $PYTHON is
+# the command that runs Python at this site, and srun does the right thing with and without Slurm.
+
+source cluster/site_env.sh
+
+# --- Python: site.sh names a command (PYTHON) or a virtual environment (VENV); the default is env
+if [ -z "${PYTHON:-}" ]; then
+    VENV="${VENV:-env}"
+    if [ ! -f "$VENV/bin/activate" ]; then
+        echo "No Python environment at $VENV (seen from $PWD): make it as docs/preparation.md says," \
+            "or set VENV or PYTHON in site.sh." >&2
+        exit 1
+    fi
+    source "$VENV/bin/activate"
+    PYTHON=python
+elif [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then
+    # a path may contain spaces: from here on the program is found by its name
+    PATH="$(cd "$(dirname "$PYTHON")" && pwd):$PATH"
+    PYTHON=$(basename "$PYTHON")
+elif ! command -v "${PYTHON%% *}" >/dev/null; then
+    echo "PYTHON in site.sh is '$PYTHON', but there is no command '${PYTHON%% *}' here: load its" \
+        "module in site.sh, or correct the name." >&2
+    exit 1
+fi
+
+# --- processes: one thread each; lines are printed as they come, not at the end
+export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+    # srun of Slurm 22.05 and later does not inherit --cpus-per-task, nor at some sites the environment
+    export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
+    # a task that fails ends the others
+    export SLURM_KILL_BAD_EXIT=1
+else
+    # outside a job, the command runs here
+    srun() { "$@"; }
+fi
+
+# for programs that are a single process: lessons 1 to 7
+single_task() {
+    if [ "${SLURM_NTASKS:-1}" != 1 ]; then
+        echo "This job has $SLURM_NTASKS tasks, but until lesson 8 the program is a single process:" \
+            "leave --nodes and --ntasks-per-node at 1." >&2
+        exit 1
+    fi
+}
+
+# --- the end: a process that a signal has ended cannot say so itself; the exit code stays as it is
+explain_signal() {
+    local code=$? name
+    if [ $code -gt 128 ]; then
+        name=$(kill -l $code 2>/dev/null || echo "NAL $((code - 128))")
+        echo "A process was ended by SIG$name. If a line above names memory, ask for more with --mem" \
+            "(run.py: --mem_gb); for other causes see docs/troubleshooting.md." >&2
+    fi
+}
+trap explain_signal EXIT

@@ -1,0 +1,47 @@
+"""End a failed training with one sentence and a true exit code: see src/main.py."""
+
+import os
+import signal
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake that the user can fix; its text is all that the user sees."""
+
+
+@contextmanager
+def plain_errors():
+    """Report in one sentence what the user can fix; a bug in the program keeps its traceback."""
+    signal.signal(signal.SIGTERM, exit_at_sigterm)
+    try:
+        yield
+    except UserError as error:
+        exit_with(str(error))
+    except KeyboardInterrupt:
+        exit_with("interrupted", 130)
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into exit code 1
+        if isinstance(error.__context__, KeyboardInterrupt):
+            exit_with("interrupted", 130)
+        raise
+
+
+def exit_at_sigterm(*_):
+    """Die of the signal at once; Lightning would finish the batch and exit with 0.
+
+    An exception would not do: raised from here, it may hit a place that ignores exceptions.
+    """
+    say("ended by SIGTERM: scancel, the time limit, or the end of another process")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def exit_with(sentence, code=1):
+    """Exit with one sentence."""
+    say(sentence)
+    raise SystemExit(code)
+
+
+def say(sentence):
+    """Write a sentence to standard error, even from a signal handler."""
+    os.write(2, f"{sentence.rstrip()}\n".encode(errors="replace"))

@@ -1,0 +1,24 @@
+#!/bin/bash
+# the name of the job in squeue and sacct
+#SBATCH --job-name={{name}}
+# nodes, tasks per node, CPUs per task
+#SBATCH --nodes={{nodes}}
+#SBATCH --ntasks-per-node={{tasks_per_node}}
+#SBATCH --cpus-per-task={{cpus_per_task}}
+# GPUs per node
+#SBATCH --gres={{gres}}
+# memory per node
+#SBATCH --mem={{mem}}
+# time limit, hours:minutes:seconds
+#SBATCH --time={{time}}
+# what the job prints, and its errors; a job that is requeued appends to them
+#SBATCH --output="{{log_path}}/slurm_out_logs/version_{{number}}_%j.out"
+#SBATCH --error="{{log_path}}/slurm_err_logs/version_{{number}}_%j.err"
+#SBATCH --open-mode=append
+# more options of sbatch
+#SBATCH {{option}}
+
+set -euo pipefail
+# this site's modules and Python, see site.example.sh
+source cluster/job_env.sh
+# the last command, so that its exit code is the job's

@@ -1,0 +1,69 @@
+"""sbatch's own options, which follow -- on the command line: python run.py -- --constraint=a100"""
+
+# options that run.py sets itself, by their long and short names -> the argument to use instead
+SET_BY_RUN_PY = {
+    ("--array", "-a"): "--nb_trials",
+    ("--chdir", "-D"): None,
+    ("--cpus-per-task", "-c"): "--num_workers",
+    ("--error", "-e"): "--log_path",
+    ("--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gres"): "--accelerator",
+    ("--job-name", "-J"): "--experiment_name",
+    ("--mail-type", "--mail-user"): "--email",
+    ("--mem", "--mem-per-cpu", "--mem-per-gpu"): "--mem_gb",
+    ("--nodes", "-N"): "--num_nodes",
+    ("--ntasks", "-n", "--ntasks-per-node"): "--devices",
+    ("--open-mode",): None,
+    ("--output", "-o"): "--log_path",
+    ("--parsable",): None,
+    ("--test-only",): "--dry_run",
+    ("--time", "-t"): "--time_min",
+    ("--wait", "-W"): None,
+    ("--wrap",): None,
+}
+RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name in names}
+
+
+def sbatch_options(words, known):
+    """Join the words after -- into options, one for each #SBATCH line.
+
+    `known` are the arguments of run.py: what it does not have is not offered instead.
+
+    Raises:
+        ValueError: with one sentence, if a word cannot be in the script.
+    """
+    options = []
+    for word in words:
+        if not word.isprintable() or '"' in word or "\\" in word:
+            raise ValueError(
+                f"{word!r:.80} is not possible in an #SBATCH line: it has a special character"
+            )
+        if word.startswith("-"):
+            refuse_reserved(word.partition("=")[0], known)
+            options.append(quoted(word))
+        elif options and "=" not in options[-1] and " " not in options[-1]:
+            options[-1] += f" {quoted(word)}"
+        else:
+            raise ValueError(
+                f"{word!r:.80} after -- is not an option of sbatch: one begins with a dash"
+            )
+    return options
+
+
+def quoted(word):
+    """Quote the value of an option as sbatch reads it: --comment="two words"."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    safe = value and not set(value) & set(" '#")
+    return word if safe or not (value or equals) else f'{option}{equals}"{value}"'
+
+
+def refuse_reserved(option, known):
+    if option.startswith("--"):
+        # sbatch takes the beginning of a long name for the whole
+        names = [name for name in RESERVED if name.startswith(option)]
+    else:
+        option = option[:2]  # a value may follow a short name at once: -N2
+        names = [name for name in RESERVED if name == option]
+    if names:
+        argument = RESERVED[names[0]]
+        instead = f"use {argument} instead" if argument in known else "leave it out"
+        raise ValueError(f"{option} is an option that run.py sets itself: {instead}")

@@ -1,0 +1,80 @@
+"""Draw images, predictions and weights for TensorBoard: tensorboard --logdir logs"""
+
+import lightning as L
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.utils.data import default_collate
+from torchmetrics import CatMetric, ConfusionMatrix
+
+
+class TensorBoardPlots(L.Callback):
+    """Draws what single numbers cannot show; all ranks take part, rank 0 writes."""
+
+    def __init__(self, class_names):
+        self.class_names, self.accuracies = class_names, {}
+        self.confusion = ConfusionMatrix(task="multiclass", num_classes=len(class_names))
+        self.probabilities, self.labels = CatMetric(nan_strategy="disable"), CatMetric()
+
+    def on_train_start(self, trainer, pl_module):
+        images, shown, names = self.first_images(trainer, 16)
+        trainer.logger.experiment.add_figure("images/examples", draw(shown, names))
+        trainer.logger.experiment.add_graph(pl_module, images[:1].to(pl_module.device))
+
+    def on_validation_start(self, trainer, pl_module):
+        for metric in (self.confusion, self.probabilities, self.labels):
+            metric.to(pl_module.device).reset()
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, *indices):
+        _, labels = batch
+        probabilities = outputs["logits"].softmax(dim=1)  # (b, classes), each row adds up to 1
+        self.confusion.update(probabilities, labels)
+        self.probabilities.update(probabilities)
+        self.labels.update(labels)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        writer, epoch = trainer.logger.experiment, trainer.current_epoch + 1
+        for name, weights in pl_module.named_parameters():
+            if weights.isfinite().all():  # there is no histogram of nan
+                writer.add_histogram(f"weights/{name}", weights, epoch)
+        matrix = self.confusion.compute().cpu().numpy()
+        probabilities, labels = self.probabilities.compute(), self.labels.compute()
+        for index, name in enumerate(self.class_names):
+            writer.add_pr_curve(f"pr_curve/{name}", labels == index, probabilities[:, index], epoch)
+        axes = Figure(figsize=(6, 6), layout="constrained").subplots()
+        figure, _ = self.confusion.plot(ax=axes, labels=self.class_names, cmap="Blues")
+        writer.add_figure("images/confusion_matrix", figure, epoch)
+        writer.add_text("confusion_matrix", f"```\n{matrix}\n```", epoch)
+
+    def on_train_end(self, trainer, pl_module):
+        images, shown, names = self.first_images(trainer, 1000)  # more are slow in a browser
+        inputs, was_training = [], pl_module.training  # of the last linear layer, else the images
+        *_, last = pl_module, *(m for m in pl_module.modules() if isinstance(m, nn.Linear))
+        pl_module.eval()
+        with torch.no_grad(), last.register_forward_pre_hook(lambda _, x: inputs.extend(x)):
+            guesses = pl_module(images.to(pl_module.device)).argmax(dim=1)
+        pl_module.train(was_training)
+        titles = map("{}\nguess {}".format, names, [self.class_names[k] for k in guesses])
+        writer, epoch = trainer.logger.experiment, trainer.current_epoch
+        writer.add_figure("images/predictions", draw(shown, titles), epoch)
+        writer.add_embedding(inputs[0].flatten(1), names, shown, epoch, tag="validation")
+        self.accuracies["hp/val_acc"] = trainer.checkpoint_callback.best_model_score
+
+    def on_test_end(self, trainer, pl_module):
+        self.accuracies["hp/test_acc"] = trainer.callback_metrics["test_acc"]
+        trainer.logger.log_hyperparams(pl_module.hparams, self.accuracies)
+
+    def first_images(self, trainer, count):
+        """Return images (b, c, h, w), the same from 0 to 1, and the names of their classes."""
+        dataset = trainer.val_dataloaders.dataset
+        images, labels = default_collate([dataset[k] for k in range(min(count, len(dataset)))])
+        shown = (images - images.min()) / (images.max() - images.min())
+        return images, shown, [self.class_names[label] for label in labels]
+
+
+def draw(images, titles):
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    for axes, image, title in zip(figure.subplots(4, 4).flat, images, titles, strict=False):
+        axes.imshow(image.permute(1, 2, 0), cmap="gray")  # (c, h, w) -> (h, w, c)
+        axes.set(title=title, xticks=[], yticks=[])
+    return figure

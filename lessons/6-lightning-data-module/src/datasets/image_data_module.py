@@ -1,0 +1,116 @@
+"""Images in memory, and what all data sets have in common: see src/datasets."""
+
+import logging
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset, get_worker_info, random_split
+
+from data.check import check_data
+
+log = logging.getLogger(__name__)
+
+
+class ImagesInMemory(Dataset):
+    """Images (n, c, h, w), uint8, of which a whole batch is fetched and normalised at a time."""
+
+    def __init__(self, images, labels, mean, std, shift=0, mirror=False):
+        # a black border of `shift` pixels, (n, c, h + 2 * shift, w + 2 * shift)
+        padded = F.pad(images, (shift, shift, shift, shift))
+        # a view without a copy: [k, :, top, left] is image k cropped there, (c, h, w)
+        self.crops = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
+        self.labels, self.shift, self.mirror = labels, shift, mirror
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices):
+        """Return images (b, c, h, w), float32, and labels (b,); each image has its own crop."""
+        top, left = torch.randint(2 * self.shift + 1, (2, len(indices))).numpy()
+        # NumPy gathers and mirrors twice as fast
+        pixels = self.crops.numpy()[indices, :, top, left]
+        if self.mirror:
+            mirrored = (torch.rand(len(indices)) < 0.5).numpy()
+            pixels[mirrored] = pixels[mirrored][..., ::-1]
+        images = torch.from_numpy(pixels).float()
+        return images.div_(255).sub_(self.mean).div_(self.std), self.labels[torch.tensor(indices)]
+
+    @staticmethod
+    def collate_fn(batch):
+        """Return what __getitems__ has made; a worker hands it over in shared memory."""
+        # here, since where Python moves it there, an error would be lost and all would wait
+        return [part.share_memory_() for part in batch] if get_worker_info() else batch
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Splits, normalises and shuffles images; a subclass says which these are.
+
+    It has dims (c, h, w), classes (their names), and either folder, mean, std and read, for images
+    that fit in memory, or a prepare_data and a setup that makes train_set, val_set and test_set.
+    """
+
+    mean, std = (), ()
+    shift, mirror = 0, False
+
+    def __init__(
+        self,
+        data_dir,
+        batch_size=64,
+        num_workers=0,
+        val_split=0.1,
+        seed=1234,
+        pin_memory=False,
+    ):
+        super().__init__()
+        self.data_dir, self.val_split, self.seed = data_dir, val_split, seed
+        self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
+        self.prepare_data_per_node = self.checked = False
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def prepare_data(self):  # runs in one process, before the training and before the test
+        if not self.checked:
+            log.info(check_data(f"{self.data_dir}/{self.folder}"))
+        self.checked = True
+
+    def setup(self, stage):  # runs in every process
+        if stage == "fit":
+            images, labels = self.read(train=True)
+            train, val = self.split(len(labels))
+            augment = {"shift": self.shift, "mirror": self.mirror}
+            self.train_set = self.in_memory(images[train], labels[train], **augment)
+            self.val_set = self.in_memory(images[val], labels[val])
+        if stage == "test":
+            self.test_set = self.in_memory(*self.read(train=False))
+
+    def in_memory(self, images, labels, **augment):
+        return ImagesInMemory(images, labels, self.mean, self.std, **augment)
+
+    def split(self, length):
+        """Return the indices of the training images and those of the validation images."""
+        shares = [1 - self.val_split, self.val_split]
+        return [part.indices for part in random_split(range(length), shares, self.generator)]
+
+    def train_dataloader(self):
+        return self.loader(self.train_set, shuffle=True, generator=self.generator)
+
+    def val_dataloader(self):
+        return self.loader(self.val_set)
+
+    def test_dataloader(self):
+        return self.loader(self.test_set)
+
+    def loader(self, dataset, **settings):
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            collate_fn=getattr(dataset, "collate_fn", None),
+            **settings,
+        )

@@ -1,0 +1,132 @@
+"""An argument parser with groups, which explains what it refuses: see arguments.py."""
+
+import argparse
+import difflib
+import sys
+
+from test_tube import HyperOptArgumentParser
+
+from src.launch.sbatch_options import sbatch_options
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Shows the default of an argument, if it has one."""
+
+    def _get_help_string(self, action):
+        silent = any(action.default is none for none in (None, False, argparse.SUPPRESS))
+        return action.help if silent else f"{action.help} (default: %(default)s)"
+
+
+class Parser(HyperOptArgumentParser):
+    """Sorts arguments into groups; dashes and underscores in their names are the same to it."""
+
+    group = None  # where the next argument is declared
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=lambda prog: HelpFormatter(prog, max_help_position=30, width=100),
+            usage="python run.py [arguments] [-- options of sbatch]",
+            **kwargs,
+        )
+        self.group_of = {}  # name of an argument -> its group
+        self.collections = []
+
+    def begin_group(self, title, description=None, launch_only=False, collect_as=None):
+        """Declare the arguments that follow in a new group.
+
+        The training gets none that are launch_only; those of a group that is collected it gets
+        together, in a dictionary of this name.
+        """
+        self.group = self.add_argument_group(title, description)
+        self.group.launch_only, self.group.collect_as = launch_only, collect_as
+        self.collections += [collect_as] if collect_as else []
+
+    def add_argument(self, *names, **kwargs):
+        if self.group is None:  # argparse's own --help
+            return super().add_argument(*names, **kwargs)
+        if "type" in kwargs:
+            kwargs.setdefault("metavar", kwargs["type"].metavar)
+        action = self.group.add_argument(*names, **kwargs)
+        self.group_of[action.dest] = self.group
+
+    def known(self):
+        """Return the names of all arguments that are declared so far."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def parse_args(self, args=None, namespace=None):
+        """Return the arguments by name, and sbatch_options: what stands after --."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        own = [self.spelled(word) for word in words[:end]]
+        # test-tube lets a stray word pass that equals some argument's value, such as False
+        _, unknown = self.parse_known_args(own, namespace)
+        if unknown:
+            self.refuse(unknown[0])
+        hparams = super().parse_args(own, namespace)
+        try:
+            hparams.sbatch_options = sbatch_options(words[end + 1 :], self.known())
+        except ValueError as error:
+            self.error(str(error))
+        return hparams
+
+    def spelled(self, word):
+        """Return an argument with the dashes or underscores of its declaration."""
+        if not word.startswith("--"):
+            return word
+        name, equals, value = word.partition("=")
+        alike = {known.replace("-", "_"): known for known in self.known()}
+        return alike.get(name.replace("-", "_"), name) + equals + value
+
+    def refuse(self, word):
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            self.error(f"unknown word {word!r:.80}: an argument begins with --")
+        near = nearest(name, self.known())
+        if near:
+            self.exit(2, f"{self.prog}: unknown argument {name:.80}; did you mean {near}?\n")
+        self.error(f"unknown argument {name:.80}")
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(value, action.choices)
+            error.message += f"; did you mean {near!r}?" if near else ""
+            raise
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see python run.py --help\n")
+
+    def settings(self, hparams):
+        """Return the arguments of the training by name, without those that have no value."""
+        found = {name: {} for name in self.collections}
+        for name, group in self.group_of.items():
+            if not group.launch_only and getattr(hparams, name) is not None:
+                place = found[group.collect_as] if group.collect_as else found
+                place[name] = getattr(hparams, name)
+        return found
+
+    def words(self, hparams):
+        """Return the arguments of the training as words of a command line."""
+        words = []
+        for name, group in self.group_of.items():
+            value = getattr(hparams, name)
+            if group.launch_only or value is None:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            else:
+                words.append(f"--{name}={value}")  # so that a value may begin with a dash
+        return words
+
+
+def nearest(word, known):
+    """Return the known word that is most like a word, or None; capitals and dashes do not count."""
+    plain = {bare(name): name for name in known}
+    found = difflib.get_close_matches(bare(word), plain, n=1)
+    return plain[found[0]] if found else None
+
+
+def bare(word):
+    return str(word).lstrip("-").replace("-", "_").lower()

@@ -1,0 +1,39 @@
+"""Mark a finished training with DONE.json: see src/main.py."""
+
+import json
+import math
+from pathlib import Path
+
+import lightning as L
+
+from src.utils.errors import UserError
+
+
+class CleanStart(L.Callback):
+    """Makes a training begin at epoch 1, whatever an earlier attempt has left."""
+
+    def setup(self, trainer, pl_module, stage):
+        if stage != "fit":
+            return
+        for file in sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")):
+            found = f"{file.absolute()} is left over from an interrupted job"
+            raise UserError(f"{found}; Lightning would resume from it: move or delete it")
+        folder = trainer.log_dir
+        if trainer.is_global_zero and folder:
+            Path(folder, "DONE.json").unlink(missing_ok=True)
+
+
+def write_done(trainer, metrics):
+    """Write steps and metrics into DONE.json in the log folder, and return that folder, if any.
+
+    Raises UserError if a metric is nan or infinite.
+    """
+    if not all(map(math.isfinite, metrics.values())):
+        raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
+    folder = trainer.log_dir  # every process must ask for it: rank 0 tells the others
+    if trainer.is_global_zero and folder:
+        done = {"steps": trainer.global_step, **metrics}
+        part = Path(folder, ".DONE.json")
+        part.write_text(json.dumps(done, indent=4) + "\n")
+        part.replace(part.with_name("DONE.json"))  # the whole file or none
+    return folder

@@ -1,0 +1,263 @@
+"""The arguments of run.py, each declared once: its group says whether the job gets it."""
+
+import argparse
+import sys
+from itertools import pairwise
+
+from src.launch.argument_types import MANY, batches, email, experiment, minutes, number, path
+from src.launch.layout import batch_size_per_process
+from src.launch.parser import Parser
+from src.utils.errors import UserError
+from src.utils.registry import constant, names, source
+
+DEFAULT_ARCH = "resnet18"
+
+
+def parse_args():
+    """Return the parser and the arguments of the command line, which fit together."""
+    parser = Parser(
+        description="Train a classifier of images in a Slurm job, or here without Slurm.",
+        epilog="Example: python run.py --arch=resnet34 --num_nodes=2 --time_min=30 -- --qos=long",
+    )
+    add_log_arguments(parser)
+    add_data_arguments(parser)
+    add_network_arguments(parser)
+    add_training_arguments(parser)
+    add_distributed_arguments(parser)
+    add_debugging_arguments(parser)
+    add_job_arguments(parser)
+    add_own_arguments(parser, chosen(sys.argv[1:], "--arch", DEFAULT_ARCH))
+    hparams = parser.parse_args()
+    check_arguments(parser, hparams)
+    hparams.experiment_name = hparams.experiment_name or hparams.dataset
+    return parser, hparams
+
+
+def add_log_arguments(parser):
+    parser.begin_group("logs")
+    parser.add_argument(
+        "--experiment_name",
+        type=experiment,
+        help="folder of the experiment's runs (default: name of the data set)",
+    )
+    parser.add_argument(
+        "--log_path",
+        type=path,
+        default="logs",
+        help="folder of all experiments",
+    )
+    # the N of the run's folder version_N, which the generated script fills in
+    parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
+
+
+def add_data_arguments(parser):
+    parser.begin_group("data")
+    parser.add_argument(
+        "--dataset",
+        choices=names("datasets"),
+        default="cifar10",
+        help="a file of src/datasets",
+    )
+    # without a default, so that in the job the DATA_DIR of site.sh counts
+    parser.add_argument(
+        "--data_dir",
+        type=path,
+        help="folder of the data sets (default: DATA_DIR, or data)",
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=number(int, 0, 256),
+        default=0,
+        help="number of data-loading worker processes per node",
+    )
+
+
+def add_network_arguments(parser):
+    parser.begin_group("network")
+    parser.add_argument(
+        "--arch",
+        choices=names("networks"),
+        default=DEFAULT_ARCH,
+        help="a network of torchvision, or a file of src/networks",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=["none", "DEFAULT"],
+        default="none",
+        help="what the network starts from: random numbers, or what a ResNet learnt on ImageNet",
+    )
+
+
+def add_own_arguments(parser, arch):
+    """Declare the arguments that only one network has; they stand in its file, as ARGUMENTS."""
+    parser.begin_group(f"only for --arch={arch}", collect_as="network_args")
+    file = source("networks", arch)
+    for name, keywords in constant(file, "ARGUMENTS", {}).items() if file else ():
+        if f"--{name}" in parser.known():
+            raise UserError(f"ARGUMENTS in {file.name}: run.py has an argument --{name}; rename it")
+        kind = type(keywords["default"])
+        if kind is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        elif kind in (int, float):
+            keywords["type"] = number(kind, -MANY)
+        parser.add_argument(f"--{name}", **keywords)
+
+
+def chosen(words, name, default):
+    """Return the value of an argument on the command line, before that is parsed."""
+    for word, following in pairwise([*words, default]):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return default
+
+
+def add_training_arguments(parser):
+    parser.begin_group("training")
+    parser.add_argument(
+        "--batch_size",
+        type=number(int, 1),
+        default=64,
+        help="images per optimizer step, over all processes of all nodes",
+    )
+    parser.add_argument(
+        "--max_epochs",
+        type=number(int, 1),
+        default=10,
+        help="number of passes over the training set",
+    )
+    parser.opt_list(
+        "--learning_rate",
+        type=number(float, 1e-12, 1e3),
+        default=1e-3,
+        options=[1e-3, 3e-3, 3e-4, 1e-2, 1e-4],
+        tunable=True,
+        help="step size of the optimizer; with --nb_trials, each trial takes another one",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=["Adam", "AdamW", "SGD"],
+        default="Adam",
+        help="class of torch.optim",
+    )
+    parser.add_argument(
+        "--criterion",
+        choices=["cross_entropy", "multi_margin_loss"],
+        default="cross_entropy",
+        help="loss function of torch.nn.functional",
+    )
+    parser.add_argument(
+        "--seed",
+        type=number(int, 0, 2**32 - 1),
+        default=1234,
+        help="random seed: data split, shuffling, initial weights",
+    )
+
+
+def add_distributed_arguments(parser):
+    parser.begin_group("distributed")
+    parser.add_argument(
+        "--num_nodes",
+        type=number(int, 1),
+        default=1,
+        help="number of nodes of the job",
+    )
+    parser.add_argument(
+        "--devices",
+        type=number(int, 1),
+        default=1,
+        help="number of processes per node, each with a GPU of its own if there are GPUs",
+    )
+    parser.add_argument(
+        "--accelerator",
+        choices=["auto", "gpu", "cpu"],
+        default="auto",
+        help="gpu asks Slurm for GPUs; auto uses those that are there",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "32-true", "16-mixed", "bf16-mixed"],
+        default="auto",
+        help="auto is 16-mixed on GPUs and 32-true on CPUs",
+    )
+    parser.add_argument(
+        "--timeout_min",
+        type=number(int, 1, 10080),
+        default=5,
+        help="minutes that a process waits for the others before it gives up",
+    )
+
+
+def add_debugging_arguments(parser):
+    # without defaults: Lightning's Trainer has its own for those that are not given
+    parser.begin_group(
+        "debugging",
+        "switches of Lightning's Trainer",
+        collect_as="debugging",
+    )
+    for part, stage in (("train", "training"), ("val", "validation")):
+        parser.add_argument(
+            f"--limit_{part}_batches",
+            type=batches(1),
+            help=f"number of {stage} batches per epoch, such as 10, or their share, such as 0.1",
+        )
+    parser.add_argument(
+        "--fast_dev_run",
+        type=batches(0, shares=False),
+        help="number of batches of each stage to run, without logs",
+    )
+    parser.add_argument(
+        "--overfit_batches",
+        type=batches(0),
+        help="number or share of batches to train on again and again: the loss must go to 0",
+    )
+
+
+def add_job_arguments(parser):
+    parser.begin_group("job", launch_only=True)
+    parser.add_argument(
+        "--time_min",
+        type=minutes,
+        default=60,
+        help="time limit, in minutes or as days-hours:minutes:seconds",
+    )
+    parser.add_argument(
+        "--mem_gb",
+        type=number(int, 0),
+        help="memory per node in GB, 0 for the site's own default (default: 4 per process)",
+    )
+    parser.add_argument(
+        "--nb_trials",
+        type=number(int, 1, 5),
+        default=1,
+        help="number of trials; each becomes a job with a learning rate of its own",
+    )
+    parser.add_argument(
+        "--email",
+        type=email,
+        help="address that Slurm notifies when the job ends or fails",
+    )
+    parser.add_argument(
+        "--local",
+        action=argparse.BooleanOptionalAction,
+        help="train here, the default where there is no Slurm",
+    )
+    parser.add_argument(
+        "--dry_run",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="print the batch script and submit nothing",
+    )
+
+
+def check_arguments(parser, hparams):
+    """Refuse arguments that exclude each other."""
+    if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
+        parser.error("--nb_trials takes the learning rates from a list: leave out --learning_rate")
+    if hparams.weights == "DEFAULT" and source("networks", hparams.arch).stem != "resnet":
+        parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; leave it out")
+    try:
+        batch_size_per_process(hparams)
+    except ValueError as error:
+        parser.error(str(error))

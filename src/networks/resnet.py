@@ -1,0 +1,52 @@
+"""torchvision's residual networks by name: python run.py --arch resnet18"""
+
+import hashlib
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import torchvision
+from torch import nn
+
+from src.utils.errors import UserError
+
+# the names that --arch takes
+NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+def resnet(arch, dims, num_classes):
+    """Return a network that turns images (b, *dims) into scores (b, num_classes)."""
+    network = torchvision.models.get_model(arch)
+    # in place of ImageNet's 1000 classes; 512 features go in from ResNet-18, 2048 from ResNet-50
+    network.fc = nn.Linear(network.fc.in_features, num_classes)
+    if dims[0] != 3:
+        old = network.conv1
+        kernel = {"kernel_size": old.kernel_size, "stride": old.stride, "padding": old.padding}
+        network.conv1 = nn.Conv2d(dims[0], old.out_channels, **kernel, bias=False)
+    return network
+
+
+def load_weights(network, arch):
+    """Load what the network learnt on ImageNet, all but its last layer, from torch.hub's cache.
+
+    Raises:
+        UserError: with one sentence, if the cache has no such file or a damaged one.
+    """
+    url = torchvision.models.get_model_weights(arch).DEFAULT.url
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    remedy = f'run "bash src/utils/cache_models.sh {arch}" on a node with internet'
+    if not path.is_file():
+        raise UserError(f"--weights DEFAULT: {path} is missing; {remedy}, or use --weights none")
+    # the name ends in the first digits of the file's SHA-256 sum: resnet18-f37072fd.pth
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.split("-")[-1]):
+        raise UserError(f"--weights DEFAULT: {path} is damaged; {remedy}")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError):
+        raise UserError(f"--weights DEFAULT: {path} is no file of weights; {remedy}") from None
+    own = network.state_dict()
+    # grey images: what all three colours together said
+    if own["conv1.weight"].shape[1] == 1:
+        weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
+    kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    network.load_state_dict({**own, **kept})

@@ -1,0 +1,52 @@
+"""The images that each of several processes gets: see src/datasets/image_data_module.py."""
+
+import torch
+from torch.utils.data import DistributedSampler
+
+from src.utils.errors import UserError
+
+
+class EvaluationSampler(DistributedSampler):
+    """Gives each image to one process; DistributedSampler repeats some, to give all as many."""
+
+    def __iter__(self):
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))
+
+    def __len__(self):
+        return len(range(self.rank, len(self.dataset), self.num_replicas))
+
+
+def processes(data):
+    """Return the number of processes, and which of them this is, from 0."""
+    return (data.trainer.world_size, data.trainer.global_rank) if data.trainer else (1, 0)
+
+
+def training_share(data, dataset):
+    """Return settings of a DataLoader: every optimizer step has the images it has in one process.
+
+    The order depends on seed and epoch only, and process k takes the images k, k + n, k + 2n...
+    """
+    (count, rank), size = processes(data), data.batch_size
+    sampler = DistributedSampler(dataset, count, rank, seed=data.seed)
+    # batch norm needs two images: a last batch of a single one is left out
+    left_out = len(sampler) > size and len(sampler) % size == 1
+    # the workers of each process draw crops of their own
+    generator = torch.Generator().manual_seed(data.seed + rank)
+    return {"sampler": sampler, "batch_size": size, "drop_last": left_out, "generator": generator}
+
+
+def evaluation_share(data, dataset):
+    """Return settings of a DataLoader: every image counts once, whatever the number of processes.
+
+    Raises:
+        UserError: with one sentence, if there are fewer images than processes.
+    """
+    sampler, size = EvaluationSampler(dataset, *processes(data)), data.batch_size
+    images, left = divmod(len(dataset), sampler.num_replicas)
+    if not images:
+        raise UserError(f"{len(dataset)} images are too few for {sampler.num_replicas} processes")
+    # some may have an image more, but all must take equally many steps: in a validation amid a
+    # training DistributedDataParallel sends the buffers of batch norm to all before each of them
+    while left and images % size == 0:
+        size += 1
+    return {"sampler": sampler, "batch_size": size}

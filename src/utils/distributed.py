@@ -1,0 +1,88 @@
+"""Lightning's part in a distributed run: accelerator, strategy, environment, and its end."""
+
+import logging
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from lightning.pytorch.plugins import environments
+from lightning.pytorch.strategies import DDPStrategy
+
+from src.utils.errors import UserError, exit_at_sigterm
+from src.utils.slurm import in_step
+
+log = logging.getLogger(__name__)
+
+
+def hardware(hparams):
+    """Return Lightning's accelerator and precision, and log what every process gets.
+
+    Raises:
+        UserError: with one sentence, if there are too few GPUs, or no 16-bit floats on a CPU.
+    """
+    accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
+    num_gpus = torch.cuda.device_count()
+    if accelerator == "gpu" and not num_gpus:
+        remedy = "use --accelerator cpu, or a node with GPUs and a torch that is built for CUDA"
+        raise UserError(f"--accelerator gpu: PyTorch sees no NVIDIA GPU here; {remedy}")
+    if accelerator == "auto":
+        accelerator = "gpu" if num_gpus else "cpu"
+    if accelerator == "gpu" and num_gpus < devices:
+        raise UserError(
+            f"--devices {devices}, but this process sees {num_gpus} GPUs: ask Slurm for"
+            f" --gres=gpu:{devices}, without --gpus-per-task or --gpu-bind, or lower --devices"
+        )
+    if accelerator == "cpu" and precision == "16-mixed":
+        raise UserError("--precision 16-mixed needs a GPU: on a CPU use 32-true or bf16-mixed")
+    if precision == "auto":
+        precision = "16-mixed" if accelerator == "gpu" else "32-true"
+    images = hparams.batch_size // (hparams.num_nodes * devices)
+    log.info(
+        f"processes: {hparams.num_nodes} nodes x {devices} devices, {accelerator}, {precision};"
+        f" images per optimizer step: {hparams.batch_size}, per process: {images};"
+        f" learning rate: {hparams.learning_rate}"
+    )
+    if accelerator == "cpu" and precision == "bf16-mixed" and not cpu_has_bfloat16():
+        log.warning("this CPU has no instructions for bfloat16: 32-true is several times faster")
+    return accelerator, precision
+
+
+def cpu_has_bfloat16():
+    info = Path("/proc/cpuinfo")
+    return not info.is_file() or "bf16" in info.read_text()
+
+
+class Strategy(DDPStrategy):
+    """Keeps the processes together; they end as soon as they are told to."""
+
+    def barrier(self, *args, **kwargs):
+        super().barrier(*args, **kwargs)
+        # Lightning's handler, made just before, waits for all; those that are dead never come
+        signal.signal(signal.SIGTERM, exit_at_sigterm)
+
+
+def strategy(hparams):
+    """Return Lightning's strategy; a process that waits too long for another one gives up."""
+    if hparams.num_nodes * hparams.devices == 1:
+        return "auto"
+    return Strategy(timeout=timedelta(minutes=hparams.timeout_min))
+
+
+def close_process_group(trainer):
+    """Close the process group explicitly: closing it at interpreter exit sometimes aborts."""
+    trainer.strategy.barrier()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def environment():
+    """Return Lightning's view of where the processes come from: srun, or this one starts them."""
+    if not in_step():
+        return environments.LightningEnvironment()
+    # two steps of a job, and two jobs on a node, must not meet at the same port
+    step = int(os.environ["SLURM_JOB_ID"]) * 7 + int(os.environ["SLURM_STEP_ID"])
+    os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))
+    # Lightning must not requeue this job: it would restart from epoch 1
+    return environments.SLURMEnvironment(auto_requeue=False)

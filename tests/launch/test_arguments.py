@@ -1,0 +1,268 @@
+"""The arguments of run.py: groups, spelling, units, and sbatch's own options: make test-fast."""
+
+import argparse
+import re
+import sys
+
+import pytest
+import yaml
+
+from clone import Clone, copy_of_the_working_tree
+from src.launch.argument_types import minutes
+from src.launch.sbatch_options import sbatch_options
+
+KNOWN = ["--num_nodes", "--mem_gb", "--time_min", "--experiment_name", "--dry_run"]
+
+
+@pytest.fixture
+def program(course, sample_data, tmp_path):
+    """A copy of the finished program that a test may edit."""
+    copy_of_the_working_tree(tmp_path)
+    return Clone(tmp_path, {**course.env, "DATA_DIR": str(sample_data)})
+
+
+def run(program, *args):
+    done = program.run(sys.executable, "run.py", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(program, *args):
+    done = program.run(sys.executable, "run.py", "--dry-run", *args)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("run.py: ")
+    return done.stderr
+
+
+# --- times
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("90", 90), ("1", 1), ("10:30", 11), ("1:30:00", 90), ("00:00:01", 1)),
+        *(("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190), ("2-00:00:30", 2881)),
+    ],
+)
+def test_a_time_has_the_forms_of_slurm(text, expected):
+    assert minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "", "soon", "1:2:3:4", "-5", "1-", "1.5", "nan", "1-2-3"])
+def test_what_is_not_a_time_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+        minutes(text)
+
+
+def test_a_time_of_days_reaches_the_script(program):
+    assert "#SBATCH --time=36:30:00\n" in run(program, "--dry-run", "--time_min=1-12:30:00")
+
+
+# --- sbatch's own options
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--constraint=a100"], ["--constraint=a100"]),
+        (["--constraint", "a100", "-p", "gpu"], ["--constraint a100", "-p gpu"]),
+        (["--exclude=n[1-3]", "--exclusive"], ["--exclude=n[1-3]", "--exclusive"]),
+        (["--comment=two words"], ['--comment="two words"']),
+        (["--comment", "a # b"], ['--comment "a # b"']),
+        (["--time-min=5", "--nodelist=n1"], ["--time-min=5", "--nodelist=n1"]),
+        ([], []),
+    ],
+)
+def test_words_after_two_dashes_become_options_of_sbatch(words, expected):
+    assert sbatch_options(words, KNOWN) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--nodes=3"], "--nodes is an option that run.py sets itself: use --num_nodes instead"),
+        (["-N3"], "-N is an option that run.py sets itself: use --num_nodes instead"),
+        (["-N", "3"], "use --num_nodes instead"),
+        (["--node=3"], "--node is an option that run.py sets itself"),
+        (["--mem=3G"], "use --mem_gb instead"),
+        (["--mem-per-cpu=3G"], "use --mem_gb instead"),
+        (["--time=5"], "use --time_min instead"),
+        (["-t5"], "use --time_min instead"),
+        (["--job-name=x"], "use --experiment_name instead"),
+        (["--output=x"], "--output is an option that run.py sets itself: leave it out"),
+        (["--wrap=x"], "leave it out"),
+        (["--wait"], "leave it out"),
+        (["--parsable"], "leave it out"),
+        (["--array=1-3"], "leave it out"),
+        (["a100"], "'a100' after -- is not an option of sbatch: one begins with a dash"),
+        (["--comment=a\n#SBATCH --nodes=9"], "is not possible in an #SBATCH line"),
+        (['--comment="'], "is not possible in an #SBATCH line"),
+        (["--comment=a\\"], "is not possible in an #SBATCH line"),
+        (["--comment=\0"], "is not possible in an #SBATCH line"),
+    ],
+)
+def test_options_that_run_py_sets_or_that_break_the_script_are_refused(words, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        sbatch_options(words, KNOWN)
+
+
+def test_options_of_sbatch_stand_in_the_script_and_not_in_the_training(program):
+    script = run(program, "--dry-run", "--email=a@b.c", "--", "--constraint=a100", "--exclusive")
+
+    lines = script.splitlines()
+    start = lines.index("# more options of sbatch")
+    assert lines[start + 1 : start + 5] == [
+        *("#SBATCH --constraint=a100", "#SBATCH --exclusive"),
+        *("#SBATCH --mail-type=END,FAIL", "#SBATCH --mail-user=a@b.c"),
+    ]
+    assert script.count("a100") == script.count("a@b.c") == 1
+
+
+def test_an_option_that_run_py_sets_is_a_usage_error(program):
+    sentence = refused(program, "--", "--nodes=2")
+
+    assert "--nodes is an option that run.py sets itself: use --num_nodes instead" in sentence
+
+
+def test_a_script_without_options_has_no_empty_group(program):
+    assert "more options" not in run(program, "--dry-run")
+
+
+# --- names
+
+
+def test_dashes_and_underscores_are_the_same(program):
+    with_dashes = run(program, "--dry-run", "--num-nodes=2", "--max-epochs", "3", "--mem-gb=0")
+    with_underscores = run(program, "--dry_run", "--num_nodes=2", "--max_epochs", "3", "--mem_gb=0")
+
+    assert with_dashes == with_underscores
+    assert "--num_nodes=2" in with_dashes and "--max_epochs=3" in with_dashes
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("--max_epoch=3", "unknown argument --max_epoch; did you mean --max_epochs?\n"),
+        ("--Batch-Size=3", "unknown argument --Batch-Size; did you mean --batch_size?\n"),
+        ("--xyzzy", "unknown argument --xyzzy; see python run.py --help\n"),
+        ("--arch=resnet81", "(choose from "),
+        ("--arch=resnet81", "; did you mean 'resnet18'?; see python run.py --help\n"),
+        ("--optimizer=adam", "; did you mean 'Adam'?; see python run.py --help\n"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_known_one(program, word, sentence):
+    assert sentence in refused(program, word)
+
+
+def test_no_memory_line_is_written_for_sites_that_refuse_it(program):
+    assert "--mem=" not in run(program, "--dry-run", "--mem_gb=0")
+    assert "#SBATCH --mem=4096M\n" in run(program, "--dry-run")
+    assert "#SBATCH --mem=8192M\n" in run(program, "--dry-run", "--devices=2")
+
+
+def test_the_help_has_groups_units_defaults_and_an_example(program):
+    text = run(program, "--help")
+
+    groups = re.findall(r"^([a-z]+):$", text, re.MULTILINE)
+    assert groups == [
+        *("options", "logs", "data", "network", "training", "distributed", "debugging", "job")
+    ]
+    assert "Example: python run.py --" in text
+    words = " ".join(text.split())
+    assert "images per optimizer step, over all processes of all nodes (default: 64)" in words
+    assert "memory per node in GB" in words
+    assert "number of data-loading worker processes per node (default: 0)" in words
+    for hidden in ("None", "run_number", "bolts", "hpc_exp"):
+        assert hidden not in text
+
+
+# --- one declaration
+
+
+ARGUMENT = """    parser.add_argument(
+        "--warmup_steps",
+        type=number(int, 0),
+        default=5,
+        help="number of steps with a smaller learning rate",
+    )
+"""
+
+
+@pytest.mark.slow
+def test_an_argument_is_added_in_one_place(program):
+    file = program.folder / "src/launch/arguments.py"
+    start = '    parser.begin_group("training")\n'
+    file.write_text(file.read_text().replace(start, start + ARGUMENT))
+
+    assert "--warmup_steps N  " in run(program, "--help")
+    assert "    --warmup_steps=7 \\\n" in run(program, "--dry-run", "--warmup-steps=7")
+    run(program, "--local", "--arch=fully_connected", "--max_epochs=1", "--warmup_steps=7")
+
+    [folder] = program.folder.glob("logs/cifar10/version_*")
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["warmup_steps"] == 7
+    reader = (
+        "import sys, torch; checkpoint = torch.load(sys.argv[1], weights_only=True)\n"
+        "print(checkpoint['hyper_parameters']['warmup_steps'])"
+    )
+    [checkpoint] = folder.glob("checkpoints/*.ckpt")
+    assert program.run(sys.executable, "-c", reader, str(checkpoint)).stdout == "7\n"
+
+
+def test_an_argument_of_the_job_does_not_reach_the_training(program):
+    file = program.folder / "src/launch/arguments.py"
+    start = '    parser.begin_group("job", launch_only=True)\n'
+    file.write_text(file.read_text().replace(start, start + ARGUMENT))
+
+    assert "warmup_steps" in run(program, "--help")
+    assert "warmup_steps" not in run(program, "--dry-run", "--warmup_steps=7")
+
+
+NETWORK = '''"""A small network."""
+
+from torch import nn
+
+ARGUMENTS = {"width": {"default": 32, "help": "number of features in the middle"}}
+
+
+class Small(nn.Sequential):
+    def __init__(self, dims, num_classes, width):
+        super().__init__(nn.Flatten(), nn.LazyLinear(width), nn.LazyLinear(num_classes))
+'''
+
+
+def test_the_own_arguments_of_a_network_stand_beside_it(program):
+    (program.folder / "src/networks/small.py").write_text(NETWORK)
+
+    text = run(program, "--arch=small", "--help")
+    assert "only for --arch=small:\n  --width N " in text
+    assert "number of features in the middle (default: 32)" in text
+    assert "    --width=64 \\\n" in run(program, "--dry-run", "--arch", "small", "--width=64")
+    assert "    --width=32 \\\n" in run(program, "--dry-run", "--arch=small")
+    assert "--width" not in run(program, "--dry-run")
+    assert "unknown argument --width" in refused(program, "--width=64")
+    assert "'wide' is not a whole number" in refused(program, "--arch=small", "--width=wide")
+
+
+def test_a_network_can_have_a_switch_of_its_own(program):
+    text = NETWORK.replace('"default": 32', '"default": False').replace("width", "bias")
+    (program.folder / "src/networks/small.py").write_text(text)
+
+    assert "    --bias \\\n" in run(program, "--dry-run", "--arch=small", "--bias")
+    assert "    --no-bias \\\n" in run(program, "--dry-run", "--arch=small")
+    assert "    --no-bias \\\n" in run(program, "--dry-run", "--arch=small", "--no-bias")
+
+
+def test_an_argument_of_a_network_that_run_py_has_too_is_one_sentence(program):
+    (program.folder / "src/networks/small.py").write_text(NETWORK.replace("width", "seed"))
+
+    done = program.run(sys.executable, "run.py", "--dry-run", "--arch=small")
+
+    assert done.returncode == 1
+    sentence = "ARGUMENTS in small.py: run.py has an argument --seed; rename it\n"
+    assert done.stderr == sentence
+
+
+@pytest.mark.parametrize("argument", ["--fast_dev_run=0", "--overfit_batches=0"])
+def test_a_debugging_switch_that_is_off_is_as_if_it_were_not_given(program, argument):
+    assert run(program, "--dry-run", argument) == run(program, "--dry-run")

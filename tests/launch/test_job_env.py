@@ -1,0 +1,186 @@
+"""cluster/job_env.sh, which every job sources, without a cluster: make test-fast."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from clone import ROOT
+from practice_cluster import clean_environment
+
+SCRIPT = "set -euo pipefail\nsource cluster/job_env.sh\nsrun $PYTHON -c {program}\n"
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+class Site:
+    """A folder with the scripts of the cluster, and a site.sh."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(ROOT / "cluster", folder / "cluster", ignore=ignore_what_is_not_a_script)
+        self.env = {**clean_environment(), "VENV": sys.prefix}
+        self.env.pop("PYTHON", None)
+
+    def write(self, text):
+        (self.folder / "site.sh").write_text(text)
+
+    def install(self, path, text):
+        """Write a program, and return its path."""
+        path = self.folder / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def run(self, program="print('hello')", script=SCRIPT, **env):
+        text = script.format(program=shell_quoted(program))
+        pipes = {"capture_output": True, "text": True}
+        env = {**self.env, **env}
+        return subprocess.run(["bash", "-c", text], cwd=self.folder, env=env, check=False, **pipes)
+
+
+def ignore_what_is_not_a_script(folder, names):
+    return [name for name in names if not name.endswith(".sh")]
+
+
+def shell_quoted(text):
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+# --- Python
+
+
+def test_the_environment_of_the_site_is_activated(site):
+    done = site.run("import sys; print(sys.prefix)")
+
+    assert done.stdout == f"{sys.prefix}\n", done.stderr
+
+
+# what stands for `apptainer exec ... python` and for `conda run ... python`
+WRAPPERS = {
+    "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
+    "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_a_command_that_runs_python_gets_the_program_and_its_exit_code_comes_through(site, kind):
+    site.install("bin/container", f'[ "$1 $2" = "exec image.sif" ]; shift 3\n{WRAPPERS[kind]}')
+    site.write(f'export PATH="{site.folder}/bin:$PATH" PYTHON="container exec image.sif python"\n')
+
+    done = site.run("import sys; print(sys.prefix); sys.exit(7)", REAL_PYTHON=sys.executable)
+
+    assert (done.returncode, done.stdout) == (7, f"{sys.prefix}\n"), done.stderr
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize(("signal", "name"), [(9, "KILL"), (15, "TERM")])
+def test_a_signal_comes_through_a_command_that_runs_python(site, kind, signal, name):
+    wrapper = site.install("wrapper", WRAPPERS[kind])
+    site.write(f'export PYTHON="{wrapper}"\n')
+
+    done = site.run(f"import os; os.kill(os.getpid(), {signal})", REAL_PYTHON=sys.executable)
+
+    assert done.returncode == 128 + signal
+    assert f"A process was ended by SIG{name}. If a line above names memory" in done.stderr
+
+
+def test_the_command_may_lie_in_a_folder_with_spaces(site):
+    wrapper = site.install("my scratch/bin/python-7", 'exec "$REAL_PYTHON" "$@"')
+    site.write(f'export PYTHON="{wrapper}"\n')
+
+    done = site.run(REAL_PYTHON=sys.executable)
+
+    assert done.stdout == "hello\n", done.stderr
+
+
+def test_a_command_that_is_not_there_is_one_sentence(site):
+    site.write('export PYTHON="apptainer-9 exec image.sif python"\n')
+
+    done = site.run()
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("PYTHON in site.sh is 'apptainer-9 exec image.sif python', but")
+    assert "no command 'apptainer-9' here: load its module in site.sh" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_python_that_another_program_left_in_the_shell_does_not_count(site):
+    done = site.run(PYTHON="/usr/bin/false")
+
+    assert done.stdout == "hello\n", done.stderr
+
+
+def test_a_missing_environment_is_one_sentence(site):
+    done = site.run(VENV="/nowhere")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"No Python environment at /nowhere (seen from {site.folder}): ")
+    assert done.stderr.endswith("or set VENV or PYTHON in site.sh.\n")
+    assert done.stderr.count("\n") == 1
+
+
+# --- processes
+
+
+def test_outside_a_job_the_program_runs_here_on_one_thread(site):
+    site.install("bin/srun", "echo srun was called >&2; exit 3")
+
+    done = site.run(
+        "import os; print(os.environ['OMP_NUM_THREADS'])", PATH=f"{site.folder}/bin:/usr/bin:/bin"
+    )
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_in_a_job_srun_gets_the_cpus_the_environment_and_ends_all_tasks_together(site):
+    names = ("SRUN_CPUS_PER_TASK", "SLURM_EXPORT_ENV", "SLURM_KILL_BAD_EXIT", "PYTHONUNBUFFERED")
+    site.install("bin/srun", f"printenv {' '.join(names)}")
+
+    done = site.run(
+        PATH=f"{site.folder}/bin:{os.environ['PATH']}", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="5"
+    )
+
+    assert done.stdout.split() == ["5", "ALL", "1", "1"], done.stderr
+
+
+@pytest.mark.parametrize(("tasks", "code"), [("1", 0), ("2", 1)])
+def test_a_program_of_one_process_refuses_more_tasks(site, tasks, code):
+    script = SCRIPT.replace("srun $PYTHON", "single_task\nsrun $PYTHON")
+
+    done = site.run(script=script, SLURM_NTASKS=tasks)
+
+    assert done.returncode == code
+    assert ("This job has 2 tasks, but until lesson 8" in done.stderr) == (code == 1)
+
+
+# --- site.sh and the end
+
+
+@pytest.mark.parametrize("line", ["exit 0", "exit 3", "if [ x = ; then", "no_such_command"])
+def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(site, line):
+    site.write(f"{line}\n")
+
+    done = site.run()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        "site.sh has ended this script: fix the error above, or remove the exit from site.sh"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(137, "SIGKILL"), (143, "SIGTERM"), (253, "SIGNAL 125"), (1, None)]
+)
+def test_a_script_names_the_signal_and_keeps_the_exit_code(site, code, name):
+    done = site.run(script=f"set -euo pipefail\nsource cluster/job_env.sh\n(exit {code})\n")
+
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (1 if name else 0)
+    assert name is None or f"A process was ended by {name}. " in done.stderr

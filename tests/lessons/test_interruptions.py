@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM during a training of lessons 2, 5 and 8, without Slurm: make test."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = {
+    "2-lightning-module": ["-m", "src.main"],
+    "5-improved-logging": ["run.py", "--local", "--max_epochs=500"],
+    "8-distributed-training": [
+        *("run.py", "--local", "--arch=fully_connected", "--max_epochs=500"),
+    ],
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=COMMANDS)
+def training(request, module_clone):
+    """A training that lasts, in a process of its own, after its first epoch."""
+    branch = request.param
+    module_clone.git("switch", "--quiet", branch)
+    program = module_clone.folder / "src/main.py"
+    program.write_text(program.read_text().replace("max_epochs=10,", "max_epochs=500,"))
+    process = subprocess.Popen(
+        [sys.executable, *COMMANDS[branch]],
+        cwd=module_clone.folder,
+        env={**module_clone.env, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # a shell that runs the tests in the background lets its children ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    begun = []
+    for line in process.stdout:
+        begun.append(line)
+        if "epoch  1/" in line:
+            break
+    yield process, "".join(begun)
+    process.kill()
+    process.wait()
+    module_clone.git("checkout", "--quiet", ".")
+
+
+@pytest.mark.parametrize(
+    ("number", "codes", "word"),
+    [
+        (signal.SIGINT, [130], "interrupted"),
+        # a process that dies of the signal has the exit code 143 in a shell
+        (signal.SIGTERM, [143, -signal.SIGTERM], "ended by SIGTERM"),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_training_that_is_interrupted_says_so(training, module_clone, number, codes, word):
+    process, begun = training
+    assert process.poll() is None, begun
+
+    process.send_signal(number)
+    ending, _ = process.communicate(timeout=120)
+
+    assert process.returncode in codes, ending
+    assert word in ending.splitlines()[-1]
+    assert ending.count(word) == 1
+    assert "Traceback" not in ending
+    assert "test loss" not in ending
+    assert not list(module_clone.folder.glob("*logs/**/DONE.json"))

@@ -1,0 +1,125 @@
+"""src/callbacks/done.py: a training begins anew, and only its end leaves DONE.json: make test."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from src.callbacks.done import CleanStart, write_done
+from src.utils.errors import UserError
+
+COMMANDS = {
+    "2-lightning-module": ["-m", "src.main"],
+    "8-distributed-training": ["run.py", "--local", "--arch=fully_connected", "--max_epochs=1"],
+}
+# what Lightning takes for srun; it resumes only there
+IN_A_STEP = {
+    **{"SLURM_JOB_ID": "3", "SLURM_JOB_NAME": "mnist", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
+    **{"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"},
+    **{"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1"},
+    **{"SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost"},
+}
+
+
+def trainer(folder, is_global_zero=True):
+    paths = {"default_root_dir": str(folder), "log_dir": str(folder / "logs")}
+    (folder / "logs").mkdir()
+    return SimpleNamespace(**paths, is_global_zero=is_global_zero, global_step=3)
+
+
+def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
+    ended = trainer(tmp_path)
+
+    with pytest.raises(UserError, match="has diverged"):
+        write_done(ended, {"test_acc": 0.1, "test_loss": float("nan")})
+    assert not list((tmp_path / "logs").iterdir())
+
+    write_done(ended, {"test_acc": 0.5})
+    done = json.loads((tmp_path / "logs/DONE.json").read_text())
+    assert done == {"steps": 3, "test_acc": 0.5}
+
+
+def test_only_the_first_process_writes_and_all_learn_the_folder(tmp_path):
+    folder = write_done(trainer(tmp_path, is_global_zero=False), {"test_acc": 0.5})
+
+    assert folder == str(tmp_path / "logs")
+    assert not list((tmp_path / "logs").iterdir())
+
+
+def test_an_old_file_of_success_is_removed_at_the_start(tmp_path):
+    begun = trainer(tmp_path)
+    write_done(begun, {"test_acc": 0.5})
+
+    CleanStart().setup(begun, None, "fit")
+
+    assert not list((tmp_path / "logs").iterdir())
+
+
+def test_the_test_after_the_training_removes_nothing(tmp_path):
+    ended = trainer(tmp_path)
+    write_done(ended, {"test_acc": 0.5})
+
+    CleanStart().setup(ended, None, "test")
+
+    assert (tmp_path / "logs/DONE.json").is_file()
+
+
+def test_a_training_without_a_log_folder_begins_and_ends_too(tmp_path):
+    silent = SimpleNamespace(
+        default_root_dir=str(tmp_path), log_dir=None, is_global_zero=True, global_step=1
+    )
+
+    CleanStart().setup(silent, None, "fit")
+
+    assert write_done(silent, {"test_acc": 0.5}) is None
+
+
+def test_a_left_over_checkpoint_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+
+    with pytest.raises(UserError) as error:
+        CleanStart().setup(trainer(tmp_path), None, "fit")
+
+    said = f"{tmp_path}/hpc_ckpt_1.ckpt is left over from an interrupted job; "
+    assert str(error.value) == f"{said}Lightning would resume from it: move or delete it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", [{}, IN_A_STEP], ids=["here", "in a job step"])
+@pytest.mark.parametrize("branch", COMMANDS)
+def test_a_left_over_checkpoint_ends_a_training_and_stays(module_clone, branch, env):
+    module_clone.git("switch", "--quiet", branch)
+    left = module_clone.folder / "hpc_ckpt_1.ckpt"
+    left.write_bytes(b"of an earlier job")
+
+    done = module_clone.run(sys.executable, *COMMANDS[branch], env={**module_clone.env, **env})
+    still_there = left.is_file() and left.read_bytes()
+    left.unlink()
+
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{left} is left over from an interrupted job; Lightning would resume ")
+    assert done.stderr.count("hpc_ckpt_1.ckpt") == 1
+    assert "Traceback" not in done.stderr
+    assert "epoch  1/" not in done.stdout
+    assert still_there == b"of an earlier job"
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_does_not_keep_the_file_of_an_earlier_success(module_clone):
+    branch = "8-distributed-training"
+    module_clone.git("switch", "--quiet", branch)
+    command = [sys.executable, *COMMANDS[branch], "--run_number=7"]
+
+    good = module_clone.run(*command)
+    [done] = module_clone.folder.glob("logs/cifar10/version_7/DONE.json")
+    steps = json.loads(Path(done).read_text())["steps"]
+    bad = module_clone.run(*command, "--optimizer=SGD", "--learning_rate=1000")
+
+    assert good.returncode == 0, good.stderr
+    assert steps == 22  # 1350 images, 64 in a step
+    assert bad.returncode == 1
+    assert "has diverged" in bad.stderr.splitlines()[-1]
+    assert not done.exists()
