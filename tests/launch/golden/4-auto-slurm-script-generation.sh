@@ -24,6 +24,6 @@ srun $PYTHON run.py --local \
     --num_workers=2 \
     --batch_size=64 \
     --max_epochs=10 \
-    --learning_rate=0.001 \
     --seed=1234 \
+    --learning_rate=0.001 \
     --run_number=0

@@ -24,8 +24,8 @@ srun $PYTHON run.py --local \
     --num_workers=2 \
     --batch_size=64 \
     --max_epochs=10 \
+    --seed=1234 \
     --learning_rate=0.001 \
     --optimizer=Adam \
     --criterion=cross_entropy \
-    --seed=1234 \
     --run_number=0

@@ -27,8 +27,8 @@ srun $PYTHON run.py --local \
     --weights=none \
     --batch_size=64 \
     --max_epochs=10 \
+    --seed=1234 \
     --learning_rate=0.001 \
     --optimizer=Adam \
     --criterion=cross_entropy \
-    --seed=1234 \
     --run_number=0

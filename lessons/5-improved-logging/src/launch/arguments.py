@@ -15,6 +15,7 @@ def parse_args():
     add_log_arguments(parser)
     add_data_arguments(parser)
     add_training_arguments(parser)
+    add_optimizer_arguments(parser)
     add_job_arguments(parser)
     hparams = parser.parse_args()
     check_arguments(parser, hparams)
@@ -69,6 +70,15 @@ def add_training_arguments(parser):
         default=10,
         help="number of passes over the training set",
     )
+    parser.add_argument(
+        "--seed",
+        type=number(int, 0, 2**32 - 1),
+        default=1234,
+        help="random seed: data split, shuffling, initial weights",
+    )
+
+
+def add_optimizer_arguments(parser):
     parser.opt_list(
         "--learning_rate",
         type=number(float, 1e-12, 1e3),
@@ -88,12 +98,6 @@ def add_training_arguments(parser):
         choices=["cross_entropy", "multi_margin_loss"],
         default="cross_entropy",
         help="loss function of torch.nn.functional",
-    )
-    parser.add_argument(
-        "--seed",
-        type=number(int, 0, 2**32 - 1),
-        default=1234,
-        help="random seed: data split, shuffling, initial weights",
     )
 
 
