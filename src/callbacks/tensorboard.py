@@ -12,9 +12,11 @@ class TensorBoardPlots(L.Callback):
     """Draws what single numbers cannot show; all ranks take part, rank 0 writes."""
 
     def __init__(self, class_names):
-        self.class_names, self.accuracies = class_names, {}
+        self.class_names = class_names
         self.confusion = ConfusionMatrix(task="multiclass", num_classes=len(class_names))
-        self.probabilities, self.labels = CatMetric(nan_strategy="disable"), CatMetric()
+        self.probabilities = CatMetric(nan_strategy="disable")
+        self.labels = CatMetric()
+        self.accuracies = {}  # for the table of runs
 
     def on_train_start(self, trainer, pl_module):
         images, shown, names = self.first_images(trainer, 16)
@@ -48,16 +50,12 @@ class TensorBoardPlots(L.Callback):
 
     def on_train_end(self, trainer, pl_module):
         images, shown, names = self.first_images(trainer, 1000)  # more are slow in a browser
-        inputs, was_training = [], pl_module.training  # of the last linear layer, else the images
-        *_, last = pl_module, *(m for m in pl_module.modules() if isinstance(m, nn.Linear))
-        pl_module.eval()
-        with torch.no_grad(), last.register_forward_pre_hook(lambda _, x: inputs.extend(x)):
-            guesses = pl_module(images.to(pl_module.device)).argmax(dim=1)
-        pl_module.train(was_training)
-        titles = map("{}\nguess {}".format, names, [self.class_names[k] for k in guesses])
+        logits, features = predict(pl_module, images)
+        guesses = [self.class_names[index] for index in logits.argmax(dim=1)]
+        titles = [f"{name}\nguess {guess}" for name, guess in zip(names, guesses, strict=True)]
         writer, epoch = trainer.logger.experiment, trainer.current_epoch
         writer.add_figure("images/predictions", draw(shown, titles), epoch)
-        writer.add_embedding(inputs[0].flatten(1), names, shown, epoch, tag="validation")
+        writer.add_embedding(features, names, shown, epoch, tag="validation")
         self.accuracies["hp/val_acc"] = trainer.checkpoint_callback.best_model_score
 
     def on_test_end(self, trainer, pl_module):
@@ -70,6 +68,24 @@ class TensorBoardPlots(L.Callback):
         images, labels = default_collate([dataset[k] for k in range(min(count, len(dataset)))])
         shown = (images - images.min()) / (images.max() - images.min())
         return images, shown, [self.class_names[label] for label in labels]
+
+
+def predict(module, images):
+    """Return the logits (b, classes), and what went into the last linear layer, (b, features).
+
+    Without a linear layer, the features are the pixels of the images.
+    """
+    linear_layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    last = linear_layers[-1] if linear_layers else module
+    features = []
+    hook = last.register_forward_pre_hook(lambda layer, inputs: features.append(inputs[0]))
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        logits = module(images.to(module.device))
+    module.train(was_training)
+    hook.remove()
+    return logits, features[0].flatten(1)
 
 
 def draw(images, titles):

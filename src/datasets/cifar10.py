@@ -53,8 +53,10 @@ class CIFAR10DataModule(ImageDataModule):
 
     folder = "cifar-10-batches-py"
     dims = (3, 32, 32)
-    classes = ("airplane", "automobile", "bird", "cat", "deer")
-    classes += ("dog", "frog", "horse", "ship", "truck")
+    classes = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
     # mean and standard deviation of each colour over the training images, in [0, 1]
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     # shifts a training image by up to so many pixels, and mirrors every other

@@ -21,8 +21,11 @@ class ImagesInMemory(Dataset):
         padded = F.pad(images, (shift, shift, shift, shift))
         # a view without a copy: [k, :, top, left] is image k cropped there, (c, h, w)
         self.crops = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
-        self.labels, self.shift, self.mirror = labels, shift, mirror
-        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.labels = labels
+        self.shift = shift
+        self.mirror = mirror
+        self.mean = torch.tensor(mean).view(-1, 1, 1)
+        self.std = torch.tensor(std).view(-1, 1, 1)
 
     def __len__(self):
         return len(self.labels)
@@ -69,9 +72,14 @@ class ImageDataModule(L.LightningDataModule):
         pin_memory=False,
     ):
         super().__init__()
-        self.data_dir, self.val_split, self.seed = data_dir, val_split, seed
-        self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
-        self.prepare_data_per_node = self.checked = False
+        self.data_dir = data_dir
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.val_split = val_split
+        self.seed = seed
+        self.pin_memory = pin_memory
+        self.prepare_data_per_node = False  # one process checks the data for all nodes
+        self.checked = False
         self.generator = torch.Generator().manual_seed(seed)
 
     def prepare_data(self):  # runs in one process, before the training and before the test
