@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 PIP_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
-NO_PIP = echo "pip could not install what $< lists: see its lines above, mend that and run make again." >&2; exit 1
+NO_PIP = echo "pip could not install what $< lists: see its messages above, fix the cause and run make again." >&2; exit 1
 SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh lessons/*/src/*/submit.sh \
   lessons/*/src/utils/*.sh .ci/run site.example.sh)
 # here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted

@@ -25,7 +25,7 @@ def make_job(hparams):
     return Job(
         nodes=hparams.num_nodes,
         tasks_per_node=hparams.devices,
-        # one is for the training itself
+        # the workers, and the training itself
         cpus_per_task=hparams.num_workers // hparams.devices + 1,
         mem_gb=4 * hparams.devices if hparams.mem_gb is None else hparams.mem_gb,
         time_min=hparams.time_min,
@@ -38,10 +38,10 @@ def launch(parser, hparams):
     """Submit a job for each trial, or print its batch script."""
     job_id = os.environ.get("SLURM_JOB_ID")
     if hparams.dry_run and in_step():
-        raise UserError("--dry_run prints the script of a job, but this is one: leave it out")
+        raise UserError("--dry_run cannot be used under srun: remove it")
     if job_id and not hparams.dry_run:
-        where = f"this shell is in job {job_id}; jobs do not submit jobs"
-        raise UserError(f"{where}: train here with --local, or leave the job first")
+        where = f"this shell is in job {job_id}; a job must not submit other jobs"
+        raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
     # for a single trial test-tube would take the first value of the list, not the user's
     several = hparams.nb_trials > 1
@@ -58,15 +58,15 @@ def launch(parser, hparams):
 def train(parser, hparams):
     """Train in this process; all settings are final before the training starts."""
     if hparams.nb_trials > 1:
-        raise UserError("--nb_trials submits several jobs: leave it out to train here")
+        raise UserError("--nb_trials submits several jobs: remove it to train here")
     check_tasks(hparams.num_nodes, hparams.devices)
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
-    # of the processes that srun starts, only rank 0 makes a run folder
+    # under srun, only rank 0 makes a run folder
     if hparams.run_number is None and os.environ.get("SLURM_PROCID", "0") == "0":
         number = make_run_folder(f"{hparams.log_path}/{hparams.experiment_name}")
         settings["run_number"] = number
-        # with several devices Lightning starts this command once more for each of the others
+        # Lightning starts the processes of the other devices with this command
         sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--run_number={number}"]
     from src.main import main as train_network  # takes seconds to import
 

@@ -17,7 +17,7 @@ get_set() { # key, name of the set's folder, MB needed, mirrors, arguments of th
     read -r -d '' -a mirrors <<<"$4" || true
     read_arguments "${@:5}"
     [ -z "${SLURM_JOB_ID:-}" ] ||
-        die "job $SLURM_JOB_ID is no place for downloads: run \"$again\" on a node with internet"
+        die "job $SLURM_JOB_ID must not download: run \"$again\" on a node with internet"
     mkdir -p -- "$folder" 2>/dev/null || cannot_write
     folder=$(cd -- "$folder" 2>/dev/null && pwd) || cannot_write
     target=$folder/$name work=$folder/.part-$key lock=$folder/.part-$key.lock child=

@@ -183,7 +183,7 @@ def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
             raise SystemExit(f"{where}/{path} has a shared file's name: rename it.")
         if first not in PROGRAM:
             raise SystemExit(
-                f"{where}/{path} is no part of the program: it must be {' or '.join(PROGRAM)}."
+                f"{where}/{path} is not part of the program: it must be {' or '.join(PROGRAM)}."
             )
     for path in lesson.removes:
         if path not in before or path in lesson.layer:

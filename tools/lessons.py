@@ -1,4 +1,4 @@
-"""Build the lesson branches from the layers on main: `python3 tools/lessons.py branches`."""
+"""Build, show, export and extend the lessons, which are layers on main."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def parse_args() -> argparse.Namespace:
     whole.add_argument("DIR", type=Path)
     begin = commands.add_parser("new", help="begin a lesson after the last one")
     begin.add_argument("NAME", help="such as 9-requeue-and-resume")
-    commands.add_parser("carry", help="take the edit of lesson N into later ones").add_argument("N")
+    commands.add_parser("carry", help="apply edits of lesson N to later ones").add_argument("N")
     return parser.parse_args()
 
 

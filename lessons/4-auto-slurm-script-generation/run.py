@@ -20,7 +20,7 @@ def make_job(hparams):
     if hparams.email:
         options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
     return Job(
-        # one is for the training itself
+        # the workers, and the training itself
         cpus_per_task=hparams.num_workers + 1,
         mem_gb=hparams.mem_gb,
         time_min=hparams.time_min,
@@ -32,8 +32,8 @@ def launch(parser, hparams):
     """Submit a job for each trial, or print its batch script."""
     job_id = os.environ.get("SLURM_JOB_ID")
     if job_id and not hparams.dry_run:
-        where = f"this shell is in job {job_id}; jobs do not submit jobs"
-        raise UserError(f"{where}: train here with --local, or leave the job first")
+        where = f"this shell is in job {job_id}; a job must not submit other jobs"
+        raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
     # for a single trial test-tube would take the first value of the list, not the user's
     several = hparams.nb_trials > 1
@@ -50,7 +50,7 @@ def launch(parser, hparams):
 def train(parser, hparams):
     """Train in this process; all settings are final before the training starts."""
     if hparams.nb_trials > 1:
-        raise UserError("--nb_trials submits several jobs: leave it out to train here")
+        raise UserError("--nb_trials submits several jobs: remove it to train here")
     if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         raise UserError("this is a single process until lesson 8: call srun with --ntasks=1")
     settings = parser.settings(hparams)

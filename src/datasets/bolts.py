@@ -59,7 +59,7 @@ class BoltsDataModule(ImageDataModule):
         self.classes = tuple(names if len(names) == count else map(str, range(count)))
 
     def make_bolts(self):
-        """Return the DataModule; the loaders are not its own, and so are their settings not."""
+        """Return the DataModule; its own loaders are unused, so it gets no loader settings."""
         bolts_class = getattr(datamodules, self.bolts_class)
         settings = {"val_split": self.val_split, "seed": self.seed, "normalize": True}
         unknown = settings.keys() - signature(bolts_class).parameters

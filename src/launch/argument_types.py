@@ -30,7 +30,7 @@ def number(kind, low, high=MANY):
 def batches(least, shares=True):
     """Return a type of argument: 10 is a number of batches and 0.1 a share, as in Lightning.
 
-    0 and 1.0 are all batches, as if there were no such argument: the value is None.
+    0 (where allowed) and 1.0 turn the switch off: the value is None.
     """
     whole, share = number(int, least), number(float, least / 1000, 1)
 
@@ -65,7 +65,7 @@ email = word(r"[\w.+-]+@[\w.-]+", "an e-mail address", "ADDRESS")
 
 
 def minutes(text):
-    """Return a time limit in minutes, rounded up; Slurm's forms are M, M:S, H:M:S, D-H, D-H:M:S."""
+    """Return a time limit in minutes, rounded up, from M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
     match = re.fullmatch(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(:\d+){0,2})", text)
     if not match:
         rule = "is not a time: minutes, hours:minutes:seconds, or days-hours:minutes:seconds"

@@ -75,7 +75,7 @@ class Job:
         """
         command = ["bash", Path(__file__).with_name("submit.sh"), script]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-        # site.sh and sites may print more than sbatch; what counts is whether there is a job
+        # site.sh or an sbatch wrapper may print more; the last word is the job id
         job = (done.stdout.split() or [""])[-1].partition(";")[0]
         if not job.isdecimal():
             silent = f"sbatch ended with {done.returncode}, without a job"

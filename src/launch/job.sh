@@ -11,7 +11,7 @@
 #SBATCH --mem={{mem}}
 # time limit, hours:minutes:seconds
 #SBATCH --time={{time}}
-# what the job prints, and its errors; a job that is requeued appends to them
+# standard output and standard error; a requeued job appends to them
 #SBATCH --output="{{log_path}}/slurm_out_logs/version_{{number}}_%j.out"
 #SBATCH --error="{{log_path}}/slurm_err_logs/version_{{number}}_%j.err"
 #SBATCH --open-mode=append

@@ -9,10 +9,10 @@ from src.utils.slurm import in_step
 
 
 def batch_size_per_process(hparams):
-    """Return the images per step of each process; together they make a batch_size.
+    """Return the images per process and step: batch_size divided by the processes.
 
     Raises:
-        ValueError: with the next possible sizes, if they do not divide exactly.
+        ValueError: with the nearest valid sizes, if batch_size is not divisible.
     """
     size, processes = hparams.batch_size, hparams.num_nodes * hparams.devices
     if size % processes:
@@ -40,7 +40,7 @@ def gpus_per_node(devices):
 
 
 def check_tasks(num_nodes, devices):
-    """Compare what was asked for with what Slurm gave: otherwise processes wait for each other.
+    """Check that Slurm started the requested processes; a missing one would hang the others.
 
     Raises:
         UserError: with both numbers and the remedy, if they differ.

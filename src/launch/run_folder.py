@@ -9,7 +9,7 @@ from src.utils.errors import UserError
 
 
 def make_run_folder(experiment):
-    """Make the next free folder version_N and return N: of launches at once, each gets its own.
+    """Make the next free folder version_N and return N; concurrent launches get different numbers.
 
     Raises:
         UserError: with the reason, if no folder can be made there.
@@ -47,5 +47,5 @@ def submit_run(job, text, experiment, number):
         Path(experiment, f"version_{number}").rmdir()
         raise
     except KeyboardInterrupt:
-        raise UserError(f"interrupted: squeue tells whether {script} was submitted") from None
+        raise UserError(f"interrupted: check with squeue whether {script} was submitted") from None
     print(f"job {job_id} -> {experiment} (version_{number})", flush=True)

@@ -26,7 +26,7 @@ RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name
 def sbatch_options(words, known):
     """Join the words after -- into options, one for each #SBATCH line.
 
-    `known` are the arguments of run.py: what it does not have is not offered instead.
+    `known` has the arguments of run.py, so that errors suggest only those that exist.
 
     Raises:
         ValueError: with one sentence, if a word cannot be in the script.
@@ -35,7 +35,7 @@ def sbatch_options(words, known):
     for word in words:
         if not word.isprintable() or '"' in word or "\\" in word:
             raise ValueError(
-                f"{word!r:.80} is not possible in an #SBATCH line: it has a special character"
+                f"{word!r:.80} cannot be in an #SBATCH line: it contains a special character"
             )
         if word.startswith("-"):
             refuse_reserved(word.partition("=")[0], known)
@@ -44,7 +44,7 @@ def sbatch_options(words, known):
             options[-1] += f" {quoted(word)}"
         else:
             raise ValueError(
-                f"{word!r:.80} after -- is not an option of sbatch: one begins with a dash"
+                f"{word!r:.80} after -- is not an sbatch option: options begin with a dash"
             )
     return options
 
@@ -65,5 +65,5 @@ def refuse_reserved(option, known):
         names = [name for name in RESERVED if name == option]
     if names:
         argument = RESERVED[names[0]]
-        instead = f"use {argument} instead" if argument in known else "leave it out"
+        instead = f"use {argument} instead" if argument in known else "remove it"
         raise ValueError(f"{option} is an option that run.py sets itself: {instead}")

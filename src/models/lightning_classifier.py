@@ -73,7 +73,7 @@ class Classifier(L.LightningModule):
         loss = getattr(F, self.hparams.criterion)(logits, labels)
         metrics = getattr(self, f"{stage}_metrics")
         metrics.update(logits, labels)
-        # a float, or Lightning rounds the mean number of images where the processes' differ
+        # a float: Lightning averages it over the processes, and would round the mean of integers
         size = float(len(labels))
         self.log(
             f"{stage}_loss",

@@ -7,7 +7,7 @@ from src.utils.errors import UserError
 
 
 class EvaluationSampler(DistributedSampler):
-    """Gives each image to one process; DistributedSampler repeats some, to give all as many."""
+    """Gives each image to one process; DistributedSampler would repeat images as padding."""
 
     def __iter__(self):
         return iter(range(self.rank, len(self.dataset), self.num_replicas))
@@ -22,9 +22,9 @@ def processes(data):
 
 
 def training_share(data, dataset):
-    """Return settings of a DataLoader: every optimizer step has the images it has in one process.
+    """Return settings of a DataLoader: each optimizer step has the same images as in one process.
 
-    The order depends on seed and epoch only, and process k takes the images k, k + n, k + 2n...
+    The order depends on seed and epoch only, and process k of n takes images k, k + n, k + 2n...
     """
     (count, rank), size = processes(data), data.batch_size
     sampler = DistributedSampler(dataset, count, rank, seed=data.seed)
@@ -45,8 +45,8 @@ def evaluation_share(data, dataset):
     images, left = divmod(len(dataset), sampler.num_replicas)
     if not images:
         raise UserError(f"{len(dataset)} images are too few for {sampler.num_replicas} processes")
-    # some may have an image more, but all must take equally many steps: in a validation amid a
-    # training DistributedDataParallel sends the buffers of batch norm to all before each of them
+    # Some processes have one more image, but all must take the same number of steps: during
+    # validation DistributedDataParallel broadcasts the batch norm buffers before each step.
     while left and images % size == 0:
         size += 1
     return {"sampler": sampler, "batch_size": size}

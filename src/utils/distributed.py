@@ -59,7 +59,7 @@ class Strategy(DDPStrategy):
 
     def barrier(self, *args, **kwargs):
         super().barrier(*args, **kwargs)
-        # Lightning's handler, made just before, waits for all; those that are dead never come
+        # Lightning has just installed a handler that waits for all processes, even dead ones
         signal.signal(signal.SIGTERM, exit_at_sigterm)
 
 
@@ -78,7 +78,7 @@ def close_process_group(trainer):
 
 
 def environment():
-    """Return Lightning's view of where the processes come from: srun, or this one starts them."""
+    """Return the environment that tells Lightning who starts the processes: srun or Lightning."""
     if not in_step():
         return environments.LightningEnvironment()
     # two steps of a job, and two jobs on a node, must not meet at the same port

@@ -89,7 +89,7 @@ def test_f16_a_job_that_only_prints_a_script_is_refused(login_node):
     done = login_node.clone.run(*words, env=login_node.env)
 
     assert done.returncode == 1
-    assert "--dry_run prints the script of a job, but this is one: leave it out" in done.stderr
+    assert "--dry_run cannot be used under srun: remove it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -227,12 +227,12 @@ def one_sentence(done, *parts):
 
 def test_a_learning_rate_beside_trials_is_refused(login_node):
     one_sentence(
-        login_node.launch("--nb_trials=2", "--learning_rate=1"), "leave out --learning_rate"
+        login_node.launch("--nb_trials=2", "--learning_rate=1"), "remove --learning_rate"
     )
 
 
 def test_trials_need_slurm(login_node):
-    one_sentence(login_node.launch("--nb_trials=2", "--local"), "leave it out to train here")
+    one_sentence(login_node.launch("--nb_trials=2", "--local"), "remove it to train here")
 
 
 def test_a_launch_from_inside_a_job_is_refused(login_node):

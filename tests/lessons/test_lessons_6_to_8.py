@@ -222,7 +222,7 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(cached, monkeypat
     default = torchvision.models.get_model_weights("resnet18").DEFAULT
     default.url = f"https://example.org/{path.name}"
 
-    with pytest.raises(UserError, match=f"{path} is no file of weights; run .bash src/utils/"):
+    with pytest.raises(UserError, match=f"{path} is not a weights file; run .bash src/utils/"):
         load_weights(resnet("resnet18", (3, 32, 32), 10), "resnet18")
 
     assert not Path("PWNED").exists()

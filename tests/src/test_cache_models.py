@@ -120,7 +120,7 @@ def test_an_insecure_mirror_is_not_used(node):
     ("env", "sentence"),
     [
         ({"VENV": "nowhere"}, "No Python environment at nowhere"),
-        ({"SLURM_JOB_ID": "12"}, "job 12 is no place for downloads"),
+        ({"SLURM_JOB_ID": "12"}, "job 12 must not download"),
     ],
 )
 def test_a_wrong_place_is_named(node, env, sentence):

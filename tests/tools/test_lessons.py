@@ -570,7 +570,7 @@ def test_a_source_without_lessons_gets_one_sentence(tmp_path):
     [
         ({f"lessons/{TWO}.txt": "no number\n"}, f"lessons/{TWO}.txt must begin with `Lesson 2: `."),
         ({f"lessons/{TWO}/docs/x": "x\n"}, f"lessons/{TWO}/docs/x has a shared file's name"),
-        ({f"lessons/{TWO}/notes": "x\n"}, f"lessons/{TWO}/notes is no part of the program"),
+        ({f"lessons/{TWO}/notes": "x\n"}, f"lessons/{TWO}/notes is not part of the program"),
         ({"lessons/2-other.txt": "Lesson 2: x\n"}, "lesson 2 is there twice: rename 2-improved"),
         ({"lessons/2-other/src/a.py": "x\n"}, "lesson 2 is there twice"),
         ({"lessons/4-x/src/a.py": "x\n"}, "lessons/4-x/ has no message: write lessons/4-x.txt"),

@@ -9,7 +9,7 @@
 #SBATCH --mem=4096M
 # time limit, hours:minutes:seconds
 #SBATCH --time=00:15:00
-# what the job prints, and its errors; a job that is requeued appends to them
+# standard output and standard error; a requeued job appends to them
 #SBATCH --output="logs/mnist/slurm_out_logs/version_0_%j.out"
 #SBATCH --error="logs/mnist/slurm_err_logs/version_0_%j.err"
 #SBATCH --open-mode=append

@@ -10,7 +10,7 @@ from src.utils.errors import UserError
 
 
 class CleanStart(L.Callback):
-    """Makes a training begin at epoch 1, whatever an earlier attempt has left."""
+    """Makes every training begin at epoch 1, regardless of files from earlier attempts."""
 
     def setup(self, trainer, pl_module, stage):
         if stage != "fit":
@@ -30,7 +30,7 @@ def write_done(trainer, metrics):
     """
     if not all(map(math.isfinite, metrics.values())):
         raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
-    folder = trainer.log_dir  # every process must ask for it: rank 0 tells the others
+    folder = trainer.log_dir  # a collective call: rank 0 broadcasts the folder
     if trainer.is_global_zero and folder:
         done = {"steps": trainer.global_step, **metrics}
         part = Path(folder, ".DONE.json")

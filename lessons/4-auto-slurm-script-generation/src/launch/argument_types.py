@@ -50,7 +50,7 @@ email = word(r"[\w.+-]+@[\w.-]+", "an e-mail address", "ADDRESS")
 
 
 def minutes(text):
-    """Return a time limit in minutes, rounded up; Slurm's forms are M, M:S, H:M:S, D-H, D-H:M:S."""
+    """Return a time limit in minutes, rounded up, from M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
     match = re.fullmatch(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(:\d+){0,2})", text)
     if not match:
         rule = "is not a time: minutes, hours:minutes:seconds, or days-hours:minutes:seconds"

@@ -18,7 +18,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(HyperOptArgumentParser):
-    """Sorts arguments into groups; dashes and underscores in their names are the same to it."""
+    """Groups arguments, and treats dashes and underscores in their names as equal."""
 
     group = None  # where the next argument is declared
 
@@ -32,7 +32,7 @@ class Parser(HyperOptArgumentParser):
         self.group_of = {}  # name of an argument -> its group
 
     def begin_group(self, title, description=None, launch_only=False):
-        """Declare what follows in a new group; the training gets none that are launch_only."""
+        """Declare what follows in a new group; a launch_only group stays out of the training."""
         self.group = self.add_argument_group(title, description)
         self.group.launch_only = launch_only
 

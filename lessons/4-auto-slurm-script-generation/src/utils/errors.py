@@ -9,7 +9,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# what an error says or where it was raised, and what that means on a cluster; the first that fits
+# pattern of an error's message or source file -> its meaning on a cluster; first match wins
 MEANINGS = {
     r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a process that loads"
     " data was ended: /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or"

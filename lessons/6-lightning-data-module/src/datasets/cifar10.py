@@ -59,7 +59,7 @@ class CIFAR10DataModule(ImageDataModule):
     )
     # mean and standard deviation of each colour over the training images, in [0, 1]
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    # shifts a training image by up to so many pixels, and mirrors every other
+    # training images: maximal random shift in pixels; mirroring with probability 0.5
     shift, mirror = 4, True
 
     def read(self, train):

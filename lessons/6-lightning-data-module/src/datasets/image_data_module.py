@@ -47,7 +47,7 @@ class ImagesInMemory(Dataset):
     @staticmethod
     def collate_fn(batch):
         """Return what __getitems__ has made; a worker hands it over in shared memory."""
-        # here, since where Python moves it there, an error would be lost and all would wait
+        # done here because an error in Python's own transfer would be lost, and training would hang
         return [part.share_memory_() for part in batch] if get_worker_info() else batch
 
 

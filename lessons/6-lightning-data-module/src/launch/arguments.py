@@ -10,7 +10,7 @@ from src.utils.registry import names
 def parse_args():
     """Return the parser and the arguments of the command line, which fit together."""
     parser = Parser(
-        description="Train a classifier of images in a Slurm job, or here without Slurm.",
+        description="Train an image classifier in a Slurm job, or on this machine without Slurm.",
         epilog="Example: python run.py --dataset=mnist --max_epochs=20 --time_min=30 -- --qos=long",
     )
     add_log_arguments(parser)
@@ -47,7 +47,7 @@ def add_data_arguments(parser):
         "--dataset",
         choices=names("datasets"),
         default="cifar10",
-        help="a file of src/datasets",
+        help="data set: a file in src/datasets",
     )
     # without a default, so that in the job the DATA_DIR of site.sh counts
     parser.add_argument(
@@ -92,7 +92,7 @@ def add_optimizer_arguments(parser):
         default=1e-3,
         options=[1e-3, 3e-3, 3e-4, 1e-2, 1e-4],
         tunable=True,
-        help="step size of the optimizer; with --nb_trials, each trial takes another one",
+        help="learning rate of the optimizer; with --nb_trials, a different one per trial",
     )
     parser.add_argument(
         "--optimizer",
@@ -126,7 +126,7 @@ def add_job_arguments(parser):
         "--nb_trials",
         type=number(int, 1, 5),
         default=1,
-        help="number of trials; each becomes a job with a learning rate of its own",
+        help="number of trials, each a job with its own learning rate",
     )
     parser.add_argument(
         "--email",
@@ -136,17 +136,17 @@ def add_job_arguments(parser):
     parser.add_argument(
         "--local",
         action=argparse.BooleanOptionalAction,
-        help="train here, the default where there is no Slurm",
+        help="train on this machine (default if it has no Slurm)",
     )
     parser.add_argument(
         "--dry_run",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="print the batch script and submit nothing",
+        help="print the batch script without submitting it",
     )
 
 
 def check_arguments(parser, hparams):
     """Refuse arguments that exclude each other."""
     if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
-        parser.error("--nb_trials takes the learning rates from a list: leave out --learning_rate")
+        parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")

@@ -15,7 +15,7 @@ DEFAULT_ARCH = "resnet18"
 def parse_args():
     """Return the parser and the arguments of the command line, which fit together."""
     parser = Parser(
-        description="Train a classifier of images in a Slurm job, or here without Slurm.",
+        description="Train an image classifier in a Slurm job, or on this machine without Slurm.",
         epilog="Example: python run.py --arch=resnet34 --max_epochs=20 --time_min=90 -- --qos=long",
     )
     add_log_arguments(parser)
@@ -55,7 +55,7 @@ def add_data_arguments(parser):
         "--dataset",
         choices=names("datasets"),
         default="cifar10",
-        help="a file of src/datasets",
+        help="data set: a file in src/datasets",
     )
     # without a default, so that in the job the DATA_DIR of site.sh counts
     parser.add_argument(
@@ -77,18 +77,18 @@ def add_network_arguments(parser):
         "--arch",
         choices=names("networks"),
         default=DEFAULT_ARCH,
-        help="a network of torchvision, or a file of src/networks",
+        help="network: a torchvision ResNet, or a file in src/networks",
     )
     parser.add_argument(
         "--weights",
         choices=["none", "DEFAULT"],
         default="none",
-        help="what the network starts from: random numbers, or what a ResNet learnt on ImageNet",
+        help="initial weights: random, or pretrained on ImageNet (ResNets only)",
     )
 
 
 def add_own_arguments(parser, arch):
-    """Declare the arguments that only one network has; they stand in its file, as ARGUMENTS."""
+    """Declare the arguments of one network, listed in its file as ARGUMENTS."""
     parser.begin_group(f"only for --arch={arch}", collect_as="network_args")
     file = source("networks", arch)
     for name, keywords in constant(file, "ARGUMENTS", {}).items() if file else ():
@@ -141,7 +141,7 @@ def add_optimizer_arguments(parser):
         default=1e-3,
         options=[1e-3, 3e-3, 3e-4, 1e-2, 1e-4],
         tunable=True,
-        help="step size of the optimizer; with --nb_trials, each trial takes another one",
+        help="learning rate of the optimizer; with --nb_trials, a different one per trial",
     )
     parser.add_argument(
         "--optimizer",
@@ -168,17 +168,17 @@ def add_debugging_arguments(parser):
         parser.add_argument(
             f"--limit_{part}_batches",
             type=batches(1),
-            help=f"number of {stage} batches per epoch, such as 10, or their share, such as 0.1",
+            help=f"number (such as 10) or fraction (such as 0.1) of {stage} batches per epoch",
         )
     parser.add_argument(
         "--fast_dev_run",
         type=batches(0, shares=False),
-        help="number of batches of each stage to run, without logs",
+        help="number of batches to run per stage, without logs or checkpoints",
     )
     parser.add_argument(
         "--overfit_batches",
         type=batches(0),
-        help="number or share of batches to train on again and again: the loss must go to 0",
+        help="number or fraction of batches to overfit; the loss should approach 0",
     )
 
 
@@ -200,7 +200,7 @@ def add_job_arguments(parser):
         "--nb_trials",
         type=number(int, 1, 5),
         default=1,
-        help="number of trials; each becomes a job with a learning rate of its own",
+        help="number of trials, each a job with its own learning rate",
     )
     parser.add_argument(
         "--email",
@@ -210,19 +210,19 @@ def add_job_arguments(parser):
     parser.add_argument(
         "--local",
         action=argparse.BooleanOptionalAction,
-        help="train here, the default where there is no Slurm",
+        help="train on this machine (default if it has no Slurm)",
     )
     parser.add_argument(
         "--dry_run",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="print the batch script and submit nothing",
+        help="print the batch script without submitting it",
     )
 
 
 def check_arguments(parser, hparams):
     """Refuse arguments that exclude each other."""
     if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
-        parser.error("--nb_trials takes the learning rates from a list: leave out --learning_rate")
+        parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")
     if hparams.weights == "DEFAULT" and source("networks", hparams.arch).stem != "resnet":
-        parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; leave it out")
+        parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; remove it")

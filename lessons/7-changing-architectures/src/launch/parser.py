@@ -18,7 +18,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(HyperOptArgumentParser):
-    """Sorts arguments into groups; dashes and underscores in their names are the same to it."""
+    """Groups arguments, and treats dashes and underscores in their names as equal."""
 
     group = None  # where the next argument is declared
 
@@ -35,8 +35,8 @@ class Parser(HyperOptArgumentParser):
     def begin_group(self, title, description=None, launch_only=False, collect_as=None):
         """Declare the arguments that follow in a new group.
 
-        The training gets none that are launch_only; those of a group that is collected it gets
-        together, in a dictionary of this name.
+        A launch_only group is not passed to the training. A group with collect_as is passed as
+        one dictionary of that name.
         """
         self.group = self.add_argument_group(title, description)
         self.group.launch_only, self.group.collect_as = launch_only, collect_as

@@ -43,7 +43,7 @@ def load_weights(network, arch):
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, RuntimeError):
-        raise UserError(f"--weights DEFAULT: {path} is no file of weights; {remedy}") from None
+        raise UserError(f"--weights DEFAULT: {path} is not a weights file; {remedy}") from None
     own = network.state_dict()
     # grey images: what all three colours together said
     if own["conv1.weight"].shape[1] == 1:

@@ -5,7 +5,7 @@ set -euo pipefail
 die() { echo "$*" >&2; exit 1; }
 
 [ -z "${SLURM_JOB_ID:-}" ] ||
-    die "job $SLURM_JOB_ID is no place for downloads: run this on a node with internet"
+    die "job $SLURM_JOB_ID must not download: run this on a node with internet"
 [ -f cluster/job_env.sh ] || die "No cluster/job_env.sh in $PWD: run this in the repository's root."
 # this site's Python, and TORCH_HOME
 source cluster/job_env.sh
