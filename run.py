@@ -10,6 +10,7 @@ try:
     from src.launch.job import Job, has_slurm
     from src.launch.layout import check_tasks, gpus_per_node
     from src.launch.run_folder import make_run_folder, submit_run
+    from src.launch.sbatch_options import job_options
     from src.utils.errors import UserError, plain_errors
     from src.utils.slurm import in_step
 except ModuleNotFoundError as error:
@@ -19,9 +20,6 @@ except ModuleNotFoundError as error:
 
 def make_job(hparams):
     """Return what the job asks of Slurm."""
-    options = list(hparams.sbatch_options)
-    if hparams.email:
-        options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
     return Job(
         nodes=hparams.num_nodes,
         tasks_per_node=hparams.devices,
@@ -30,7 +28,7 @@ def make_job(hparams):
         mem_gb=4 * hparams.devices if hparams.mem_gb is None else hparams.mem_gb,
         time_min=hparams.time_min,
         gres=gpus_per_node(hparams.devices) if hparams.accelerator == "gpu" else "",
-        options=options,
+        options=job_options(hparams),
     )
 
 
@@ -44,8 +42,8 @@ def launch(parser, hparams):
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
     # for a single trial test-tube would take the first value of the list, not the user's
-    several = hparams.nb_trials > 1
-    for trial in hparams.generate_trials(hparams.nb_trials) if several else [hparams]:
+    trials = hparams.generate_trials(hparams.nb_trials) if hparams.nb_trials > 1 else [hparams]
+    for trial in trials:
         number = 0 if hparams.dry_run else make_run_folder(experiment)
         arguments = [*parser.words(trial), f"--run_number={number}"]
         script = job.script(hparams.experiment_name, experiment, number, arguments)

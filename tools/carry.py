@@ -53,15 +53,16 @@ def carry(lessons: list[Lesson], number: int) -> None:
 
 
 def carry_file(lessons: list[Lesson], number: int, path: Path, target: Path) -> None:
+    origin = home(lessons, lessons[number - 1]) / path
     before = effective(lessons[:number], lessons, path, read_committed)
     edited, current = effective(lessons[:number], lessons, path, read), read(target)
-    removed = any(str(path) in lesson.removes for lesson in lessons[number:])
-    result = None if removed and current is None else merge(target, before, edited, current)
+    if current is None and any(str(path) in lesson.removes for lesson in lessons[number:]):
+        return
+    result = merge(origin, target, before, edited, current)
     if result == current:
         return
     if uncommitted(str(target)):  # only what git can bring back is ever written to
         raise SystemExit(f"{target} has uncommitted edits: commit them, then carry again.")
-    origin = home(lessons, lessons[number - 1]) / path
     print(f"carried {origin} into {target}")
     if result is None:
         return target.unlink()
@@ -80,7 +81,9 @@ def effective(some: list[Lesson], lessons: list[Lesson], path: Path, reader: Rea
     return None
 
 
-def merge(target: Path, before: str | None, edited: str | None, current: str | None) -> str | None:
+def merge(
+    origin: Path, target: Path, before: str | None, edited: str | None, current: str | None
+) -> str | None:
     """The text of the target with the edit from `before` to `edited`; None if it is deleted."""
     if current in (before, edited):
         return edited
@@ -88,7 +91,9 @@ def merge(target: Path, before: str | None, edited: str | None, current: str | N
         print(f"left out {target}: {'it is not there' if edited else 'it has changed'}")
         return current
     with tempfile.TemporaryDirectory() as folder:
-        texts = {"current": current, "before": before or "", "edited": edited}
-        for name, text in texts.items():
-            Path(folder, name).write_bytes(os.fsencode(text))
-        return git("merge-file", "-p", *(f"{folder}/{name}" for name in texts), ok=127).stdout
+        sides = {str(target): current, "before the edit": before or "", str(origin): edited}
+        for index, text in enumerate(sides.values()):
+            Path(folder, str(index)).write_bytes(os.fsencode(text))
+        labels = [word for label in sides for word in ("-L", label)]
+        files = [str(Path(folder, str(index))) for index in range(len(sides))]
+        return git("merge-file", "-p", *labels, *files, ok=127).stdout

@@ -164,13 +164,17 @@ def new(lessons: list[Lesson], name: str) -> None:
     """Make the program in the root the layer of the lesson that was last, and begin the next one.
 
     Raises:
-        SystemExit: with one sentence, if the name is not that of the next lesson.
+        SystemExit: with one sentence, if the name is not that of the next lesson, or if the program
+            has uncommitted edits.
     """
     number, last = len(lessons) + 1, lessons[-1]
     match = NAME.fullmatch(name)
     if not match or int(match[1]) != number:
         rule = f"call it {number}-name, with lower-case letters, digits and dashes."
         raise SystemExit(f"{name!r} is not the name of the next lesson: {rule}")
+    if Path(".git").exists() and (edits := uncommitted(*PROGRAM)):
+        remedy = f"commit them, or stash them until lesson {number} is begun"
+        raise SystemExit(f"{', '.join(edits)}: edits that would go into {last.name}; {remedy}.")
     for path in last.layer:
         target = LESSONS / last.name / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +183,8 @@ def new(lessons: list[Lesson], name: str) -> None:
     message = LESSONS / f"{name}.txt"
     message.write_text(f"Lesson {number}: {title}\n\n- what it teaches, one idea per line\n")
     print(f"lesson {last.number} is now the layer {LESSONS / last.name}/: {len(last.layer)} files")
-    print(f"lesson {number} is the program in the root: change that, and fill in {message}")
+    page = f"write its page, docs/lessons/{number}.md"
+    print(f"lesson {number} is the program in the root: change that, fill in {message}, and {page}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -188,13 +193,15 @@ def parse_args() -> argparse.Namespace:
     make = commands.add_parser("branches", help="build the branches from the commit of main")
     make.add_argument("--source", metavar="REV", help="another commit to build them from")
     commands.add_parser("list", help="print the names of the lessons")
-    commands.add_parser("diff", help="print what lesson N changes").add_argument("N")
+    changes = commands.add_parser("diff", help="print what lesson N changes")
+    changes.add_argument("N", help="number of the lesson")
     whole = commands.add_parser("export", help="write all files of lesson N into a folder")
-    whole.add_argument("N")
-    whole.add_argument("DIR", type=Path)
+    whole.add_argument("N", help="number of the lesson")
+    whole.add_argument("DIR", type=Path, help="a new or empty folder")
     begin = commands.add_parser("new", help="begin a lesson after the last one")
     begin.add_argument("NAME", help="such as 9-requeue-and-resume")
-    commands.add_parser("carry", help="apply edits of lesson N to later ones").add_argument("N")
+    along = commands.add_parser("carry", help="apply uncommitted edits of lesson N to later ones")
+    along.add_argument("N", help="number of the lesson")
     return parser.parse_args()
 
 

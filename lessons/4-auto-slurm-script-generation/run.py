@@ -8,6 +8,7 @@ try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
     from src.launch.run_folder import make_run_folder, submit_run
+    from src.launch.sbatch_options import job_options
     from src.utils.errors import UserError, plain_errors
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
@@ -16,15 +17,12 @@ except ModuleNotFoundError as error:
 
 def make_job(hparams):
     """Return what the job asks of Slurm."""
-    options = list(hparams.sbatch_options)
-    if hparams.email:
-        options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
     return Job(
         # the workers, and the training itself
         cpus_per_task=hparams.num_workers + 1,
         mem_gb=hparams.mem_gb,
         time_min=hparams.time_min,
-        options=options,
+        options=job_options(hparams),
     )
 
 
@@ -36,8 +34,8 @@ def launch(parser, hparams):
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
     # for a single trial test-tube would take the first value of the list, not the user's
-    several = hparams.nb_trials > 1
-    for trial in hparams.generate_trials(hparams.nb_trials) if several else [hparams]:
+    trials = hparams.generate_trials(hparams.nb_trials) if hparams.nb_trials > 1 else [hparams]
+    for trial in trials:
         number = 0 if hparams.dry_run else make_run_folder(experiment)
         arguments = [*parser.words(trial), f"--run_number={number}"]
         script = job.script(hparams.experiment_name, experiment, number, arguments)

@@ -1,5 +1,7 @@
 """sbatch's own options, which follow -- on the command line: python run.py -- --constraint=a100"""
 
+from src.utils.errors import UserError
+
 # options that run.py sets itself, by their long and short names -> the argument to use instead
 SET_BY_RUN_PY = {
     ("--array", "-a"): "--nb_trials",
@@ -21,6 +23,24 @@ SET_BY_RUN_PY = {
     ("--wrap",): None,
 }
 RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name in names}
+
+
+def job_options(hparams):
+    """Return the options of sbatch that the class Job has no field for.
+
+    An argument of run.py that stands for another one of them is declared in add_job_arguments, and
+    turned into the option here.
+
+    Raises:
+        UserError: if an option would break the batch script.
+    """
+    options = list(hparams.sbatch_options)
+    if hparams.email:
+        options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
+    for option in options:
+        if not option.isprintable():
+            raise UserError(f"{option!r:.80} cannot be in an #SBATCH line: it is not plain text")
+    return options
 
 
 def sbatch_options(words, known):
@@ -52,14 +72,16 @@ def sbatch_options(words, known):
 def quoted(word):
     """Quote the value of an option as sbatch reads it: --comment="two words"."""
     option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    safe = value and not set(value) & set(" '#")
-    return word if safe or not (value or equals) else f'{option}{equals}"{value}"'
+    if word.startswith("-") and not equals:
+        return word
+    needs_quotes = not value or set(value) & set(" '#")
+    return f'{option}{equals}"{value}"' if needs_quotes else word
 
 
 def refuse_reserved(option, known):
     if option.startswith("--"):
         # sbatch takes the beginning of a long name for the whole
-        names = [name for name in RESERVED if name.startswith(option)]
+        names = [name for name in RESERVED if name.startswith(option) and option != "--"]
     else:
         option = option[:2]  # a value may follow a short name at once: -N2
         names = [name for name in RESERVED if name == option]

@@ -226,9 +226,7 @@ def one_sentence(done, *parts):
 
 
 def test_a_learning_rate_beside_trials_is_refused(login_node):
-    one_sentence(
-        login_node.launch("--nb_trials=2", "--learning_rate=1"), "remove --learning_rate"
-    )
+    one_sentence(login_node.launch("--nb_trials=2", "--learning_rate=1"), "remove --learning_rate")
 
 
 def test_trials_need_slurm(login_node):

@@ -699,7 +699,7 @@ def test_lessons_nine_to_eleven_can_be_added(repo, tmp_path):
             (repo / "src/part_9.py").unlink()
             message = repo / "lessons/10-lesson.txt"
             message.write_text(message.read_text() + "\nRemoves: src/part_9.py\n")
-    commit(repo, {})
+        commit(repo, {})
 
     tool(repo, "branches")
 
@@ -736,6 +736,16 @@ def test_a_new_lesson_leaves_the_branches_as_they_are(built):
     assert {name: tip(built, f"{name}^{{tree}}") for name in NAMES} == before
     assert tip(built, "4-next^{tree}") == before[THREE]
     assert git(built, "ls-files", "lessons/" + THREE) == f"lessons/{THREE}/src/main.py"
+
+
+def test_a_new_lesson_takes_no_uncommitted_edit_into_the_one_before(built):
+    write(built, {"src/main.py": "edited\n"})
+
+    output = tool(built, "new", "4-next", code=1)
+
+    assert output.startswith(f"src/main.py: edits that would go into {THREE}; commit them, or")
+    assert git(built, "status", "--porcelain").split() == ["M", "src/main.py"]
+    assert (built / "src/main.py").read_text() == "edited\n"
 
 
 @pytest.mark.parametrize("name", ["5-next", "3-next", "next", "4", "4-Next", "4-a b"])
@@ -819,7 +829,8 @@ def test_carry_stops_at_a_conflict_and_names_the_file(repo):
     path = f"lessons/{TWO}/src/main.py"
     again = "resolve it by hand, then: python3 tools/lessons.py carry 2"
     assert f"conflict in {path}: {again}" in output
-    assert "<<<<<<< " in (repo / path).read_text()
+    assert f"<<<<<<< {path}\n" in (repo / path).read_text()
+    assert f">>>>>>> lessons/{ONE}/src/main.py\n" in (repo / path).read_text()
     assert git(repo, "status", "--porcelain", "src") == ""
     assert f"conflict in {path}" in tool(repo, "carry", "2", code=1)
 
