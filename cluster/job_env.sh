@@ -2,10 +2,15 @@
 # The environment of every job: sourced in the repository's root, before srun. Afterwards $PYTHON is
 # the command that runs Python at this site, and srun does the right thing with and without Slurm.
 
+if [ ! -f cluster/site_env.sh ]; then
+    echo "No cluster/site_env.sh in $PWD: source cluster/job_env.sh in the repository's root." >&2
+    exit 1
+fi
 source cluster/site_env.sh
 
 # --- Python: site.sh names a command (PYTHON) or a virtual environment (VENV); the default is env
-if [ -z "${PYTHON:-}" ]; then
+read -r PYTHON <<<"${PYTHON:-}" || true # without spaces around it
+if [ -z "$PYTHON" ]; then
     VENV="${VENV:-env}"
     if [ ! -f "$VENV/bin/activate" ]; then
         echo "No Python environment at $VENV (seen from $PWD): make it as docs/preparation.md says," \
@@ -14,14 +19,18 @@ if [ -z "${PYTHON:-}" ]; then
     fi
     source "$VENV/bin/activate"
     PYTHON=python
-elif [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then
-    # a path may contain spaces: from here on the program is found by its name
-    PATH="$(cd "$(dirname "$PYTHON")" && pwd):$PATH"
-    PYTHON=$(basename "$PYTHON")
-elif ! command -v "${PYTHON%% *}" >/dev/null; then
-    echo "PYTHON in site.sh is '$PYTHON', but there is no command '${PYTHON%% *}' here: load its" \
-        "module in site.sh, or correct the name." >&2
-    exit 1
+else
+    if [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then
+        # a path may contain spaces: from here on the program is found by its name
+        PATH="$(cd "$(dirname "$PYTHON")" && pwd):$PATH"
+        PYTHON=$(basename "$PYTHON")
+    fi
+    # shellcheck disable=SC2086 # it may be several words
+    if [ "$($PYTHON -c 'print(6 * 7)' </dev/null)" != 42 ]; then
+        echo "PYTHON in site.sh is '$PYTHON', which does not run Python here: see the error above, if" \
+            "any; load its module in site.sh, or correct it." >&2
+        exit 1
+    fi
 fi
 
 # --- processes: one thread each; lines are printed as they come, not at the end

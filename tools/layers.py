@@ -114,6 +114,9 @@ def read_lessons(files: Files, env: Mapping[str, str] | None = None) -> list[Les
     Raises:
         SystemExit: with one sentence, if the layers do not make a course.
     """
+    for path, line in files.items():
+        if line.startswith("160000 "):
+            raise SystemExit(f"{path} is a git repository of its own: move it away.")
     entries = below(files, "lessons")
     lessons = [
         Lesson(number, name, read_message(entries[f"{name}.txt"], env))
@@ -185,9 +188,14 @@ def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
             raise SystemExit(
                 f"{where}/{path} is not part of the program: it must be {' or '.join(PROGRAM)}."
             )
+        kept = [other for other in before if other not in lesson.removes]
+        if clash := [other for other in kept if is_below(path, other) or is_below(other, path)]:
+            raise SystemExit(
+                f"{where}/{path}: {clash[0]} is there, so one must be a folder: rename."
+            )
     for path in lesson.removes:
         if path not in before or path in lesson.layer:
-            why = "which it has" if path in lesson.layer else "which no lesson before has"
+            why = "which it has" if path in lesson.layer else "which is no file of a lesson before"
             raise SystemExit(f"{where}.txt removes {path}, {why}: leave out that line.")
     if not lesson.message.startswith(f"Lesson {lesson.number}: "):
         raise SystemExit(f"{where}.txt must begin with `Lesson {lesson.number}: `.")
@@ -197,6 +205,10 @@ def uncommitted(*paths: str) -> list[str]:
     """The files below the paths that differ from the commit, or are not in it."""
     listing = git("status", "--porcelain", "-z", "-uall", "--no-renames", "--", *paths).stdout
     return [entry[3:] for entry in listing.split("\0") if entry]
+
+
+def is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
 
 
 def check_steps(lessons: list[Lesson]) -> None:

@@ -51,12 +51,15 @@ def enter_clone() -> None:
 
 def source_commit(wanted: str | None) -> tuple[str, str]:
     """Name and hash of the commit whose tree the branches are made of."""
-    for name in [wanted] if wanted else ["refs/heads/main", "refs/remotes/origin/main", "HEAD"]:
+    for name in (
+        [wanted] if wanted is not None else ["refs/heads/main", "refs/remotes/origin/main", "HEAD"]
+    ):
         found = git("rev-parse", "-q", "--verify", f"{name}^{{commit}}", ok=255)
         if found.stdout and git("ls-tree", found.stdout.strip(), "lessons").stdout:
             return re.sub("^refs/(heads|remotes)/", "", name), found.stdout.strip()
     remedy = "fetch it (git fetch origin main:main), or name another commit with --source."
-    raise SystemExit(f"{wanted or 'main'} has no folder lessons/: {remedy}")
+    label = repr(wanted) if wanted is not None else "main"
+    raise SystemExit(f"{label} is missing, or has no folder lessons/: {remedy}")
 
 
 def write_commit(lesson: Lesson, root: str, parents: list[str]) -> str:
@@ -178,7 +181,7 @@ def new(lessons: list[Lesson], name: str) -> None:
     for path in last.layer:
         target = LESSONS / last.name / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        shutil.copy(path, target, follow_symlinks=False)
     title = name.partition("-")[2].replace("-", " ")
     message = LESSONS / f"{name}.txt"
     message.write_text(f"Lesson {number}: {title}\n\n- what it teaches, one idea per line\n")
@@ -222,11 +225,13 @@ def main() -> None:
     if args.command == "branches":
         enter_clone()
         return branches(args.source)
-    if args.command == "carry" or not LESSONS.is_dir():
+    if args.command == "carry" or not (LESSONS.is_dir() and Path("tools/lessons.py").is_file()):
         enter_clone()
     with snapshot() as (tree, env):
         files = read_tree(tree, env)
         lessons = read_lessons(files, env)
+        if not lessons:
+            raise SystemExit(f"{Path.cwd()} has no lessons: this needs the files of main.")
         if args.command == "list":
             print("\n".join(lesson.name for lesson in lessons))
         elif args.command == "new":

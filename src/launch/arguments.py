@@ -8,7 +8,7 @@ from src.launch.argument_types import MANY, batches, email, experiment, minutes,
 from src.launch.layout import batch_size_per_process
 from src.launch.parser import Parser
 from src.utils.errors import UserError
-from src.utils.registry import constant, names, source
+from src.utils.registry import names, own_arguments, source
 
 DEFAULT_ARCH = "resnet18"
 
@@ -92,10 +92,11 @@ def add_network_arguments(parser):
 def add_own_arguments(parser, arch):
     """Declare the arguments of one network, listed in its file as ARGUMENTS."""
     parser.begin_group(f"only for --arch={arch}", collect_as="network_args")
-    file = source("networks", arch)
-    for name, keywords in constant(file, "ARGUMENTS", {}).items() if file else ():
-        if f"--{name}" in parser.known():
-            raise UserError(f"ARGUMENTS in {file.name}: run.py has an argument --{name}; rename it")
+    for name, keywords in own_arguments("networks", arch).items():
+        if name in parser.group_of or name == "help":
+            taken = f"run.py has an argument --{name} of its own"
+            raise UserError(f"ARGUMENTS of --arch={arch}: {taken}; rename it")
+        keywords["help"] = keywords.get("help", "").replace("%", "%%")
         kind = type(keywords["default"])
         if kind is bool:
             keywords["action"] = argparse.BooleanOptionalAction
@@ -257,7 +258,7 @@ def add_job_arguments(parser):
 
 def check_arguments(parser, hparams):
     """Refuse arguments that exclude each other."""
-    if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
+    if hparams.nb_trials > 1 and parser.was_given("--learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")
     if hparams.weights == "DEFAULT" and source("networks", hparams.arch).stem != "resnet":
         parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; remove it")

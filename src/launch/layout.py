@@ -33,9 +33,13 @@ def gpus_per_node(devices):
     """
     script = 'set -e; source cluster/site_env.sh >&2; echo "${GRES:-gpu}"'
     done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
-    gres = (done.stdout.split() or [""])[-1]
-    if not re.fullmatch(r"\w[\w:.-]*", gres):
-        raise UserError(f"GRES in site.sh is {gres!r}: it must be a word such as gpu or gpu:a100")
+    if done.returncode:
+        raise UserError("site.sh cannot be read, see above: fix it, then launch again")
+    gres = (done.stdout.splitlines() or [""])[-1]
+    # the name, and perhaps a type, which has a letter, such as a100 or 3g.20gb; the count follows
+    if not re.fullmatch(r"[A-Za-z]\w*(:[\w.-]*[A-Za-z][\w.-]*)?", gres):
+        rule = "it must be a name such as gpu, or with a type gpu:a100, without a count"
+        raise UserError(f"GRES in site.sh is {gres!r}: {rule}")
     return f"{gres}:{devices}"
 
 

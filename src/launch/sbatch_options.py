@@ -22,6 +22,8 @@ SET_BY_RUN_PY = {
     ("--wait", "-W"): None,
     ("--wrap",): None,
 }
+# short options that take no value, so that another may follow: -HN2
+WITHOUT_VALUE = "HIkOQsv"
 RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name in names}
 
 
@@ -57,11 +59,14 @@ def sbatch_options(words, known):
             raise ValueError(
                 f"{word!r:.80} cannot be in an #SBATCH line: it contains a special character"
             )
-        if word.startswith("-"):
+        if word.strip("-") and word.startswith("-"):
             refuse_reserved(word.partition("=")[0], known)
-            options.append(quoted(word))
-        elif options and "=" not in options[-1] and " " not in options[-1]:
-            options[-1] += f" {quoted(word)}"
+            option, equals, value = word.partition("=")
+            options.append(option + equals + quoted(value) if equals else word)
+        elif options and not word.startswith("-") and not set(options[-1]) & set("= "):
+            # some long options take their value only after an equals sign
+            separator = "=" if options[-1].startswith("--") else " "
+            options[-1] += separator + quoted(word)
         else:
             raise ValueError(
                 f"{word!r:.80} after -- is not an sbatch option: options begin with a dash"
@@ -69,21 +74,20 @@ def sbatch_options(words, known):
     return options
 
 
-def quoted(word):
-    """Quote the value of an option as sbatch reads it: --comment="two words"."""
-    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    if word.startswith("-") and not equals:
-        return word
-    needs_quotes = not value or set(value) & set(" '#")
-    return f'{option}{equals}"{value}"' if needs_quotes else word
+def quoted(value):
+    """Quote a value as sbatch reads it, where it has to be."""
+    return f'"{value}"' if not value or set(value) & set(" '#") else value
 
 
 def refuse_reserved(option, known):
+    """Refuse an option that run.py sets itself, or the beginning of its name, as sbatch takes it.
+
+    Short options may stand together, and a value may follow at once: -HN2.
+    """
     if option.startswith("--"):
-        # sbatch takes the beginning of a long name for the whole
-        names = [name for name in RESERVED if name.startswith(option) and option != "--"]
+        names = [name for name in RESERVED if name.startswith(option)]
     else:
-        option = option[:2]  # a value may follow a short name at once: -N2
+        option = "-" + option[1:].lstrip(WITHOUT_VALUE)[:1]
         names = [name for name in RESERVED if name == option]
     if names:
         argument = RESERVED[names[0]]

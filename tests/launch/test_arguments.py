@@ -2,37 +2,66 @@
 
 import argparse
 import re
+import shutil
 import sys
 
 import pytest
 import yaml
 
-from clone import Clone, copy_of_the_working_tree
+import run as run_py
+from clone import ROOT, Clone, copy_of_the_working_tree
 from src.launch.argument_types import minutes
+from src.launch.layout import gpus_per_node
 from src.launch.sbatch_options import sbatch_options
+from src.utils import registry
+from src.utils.errors import UserError
 
 KNOWN = ["--num_nodes", "--mem_gb", "--time_min", "--experiment_name", "--dry_run"]
 
 
+class Program:
+    """The finished program, called in this process, since its imports take seconds.
+
+    Its networks and data sets are a copy, to which a test may add files.
+    """
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+        for name in ("networks", "datasets"):
+            shutil.copytree(ROOT / "src" / name, folder / "src" / name)
+        monkeypatch.setattr(registry, "SRC", folder / "src")
+        monkeypatch.chdir(ROOT)
+
+    def run(self, *args):
+        """Call run.py; return its exit code, what it printed, and its error message."""
+        self.monkeypatch.setattr(sys, "argv", ["run.py", *args])
+        code, error = 0, ""
+        try:
+            run_py.main()
+        except SystemExit as end:
+            code = end.code
+        except UserError as user_error:
+            code, error = 1, f"{user_error}\n"
+        printed = self.capsys.readouterr()
+        return code, printed.out, printed.err + error
+
+
 @pytest.fixture
-def program(course, sample_data, tmp_path):
-    """A copy of the finished program that a test may edit."""
-    copy_of_the_working_tree(tmp_path)
-    return Clone(tmp_path, {**course.env, "DATA_DIR": str(sample_data)})
+def program(tmp_path, monkeypatch, capsys):
+    return Program(tmp_path, monkeypatch, capsys)
 
 
 def run(program, *args):
-    done = program.run(sys.executable, "run.py", *args)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, out, error = program.run(*args)
+    assert code == 0, error
+    return out
 
 
-def refused(program, *args):
-    done = program.run(sys.executable, "run.py", "--dry-run", *args)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("run.py: ")
-    return done.stderr
+def refused(program, *args, code=2):
+    found, out, error = program.run("--dry-run", *args)
+    assert found == code, out + error
+    assert error.count("\n") == 1
+    return error
 
 
 # --- times
@@ -49,10 +78,21 @@ def test_a_time_has_the_forms_of_slurm(text, expected):
     assert minutes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0", "", "soon", "1:2:3:4", "-5", "1-", "1.5", "nan", "1-2-3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "", "soon", "1:2:3:4", "-5", "1-", "1.5", "nan", "1-2-3", "0:00", "0-0"),
+        # Slurm would count these seconds in 32 bits
+        *("35791395", "71582820", "30000-0", "999999999", "9" * 30),
+    ],
+)
 def test_what_is_not_a_time_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
         minutes(text)
+
+
+def test_the_longest_time_that_slurm_can_count_is_taken():
+    assert minutes("35791394") == 35791394
 
 
 def test_a_time_of_days_reaches_the_script(program):
@@ -66,10 +106,13 @@ def test_a_time_of_days_reaches_the_script(program):
     ("words", "expected"),
     [
         (["--constraint=a100"], ["--constraint=a100"]),
-        (["--constraint", "a100", "-p", "gpu"], ["--constraint a100", "-p gpu"]),
+        (["--constraint", "a100", "-p", "gpu"], ["--constraint=a100", "-p gpu"]),
+        (["--exclusive", "user"], ["--exclusive=user"]),
+        (["--qos", ""], ['--qos=""']),
+        (["-HOp", "gpu"], ["-HOp gpu"]),
         (["--exclude=n[1-3]", "--exclusive"], ["--exclude=n[1-3]", "--exclusive"]),
         (["--comment=two words"], ['--comment="two words"']),
-        (["--comment", "a # b"], ['--comment "a # b"']),
+        (["--comment", "a # b"], ['--comment="a # b"']),
         (["--time-min=5", "--nodelist=n1"], ["--time-min=5", "--nodelist=n1"]),
         ([], []),
     ],
@@ -84,6 +127,9 @@ def test_words_after_two_dashes_become_options_of_sbatch(words, expected):
         (["--nodes=3"], "--nodes is an option that run.py sets itself: use --num_nodes instead"),
         (["-N3"], "-N is an option that run.py sets itself: use --num_nodes instead"),
         (["-N", "3"], "use --num_nodes instead"),
+        (["-HN2"], "-N is an option that run.py sets itself: use --num_nodes instead"),
+        (["--"], "'--' after -- is not an sbatch option"),
+        (["-"], "'-' after -- is not an sbatch option"),
         (["--node=3"], "--node is an option that run.py sets itself"),
         (["--mem=3G"], "use --mem_gb instead"),
         (["--mem-per-cpu=3G"], "use --mem_gb instead"),
@@ -189,33 +235,50 @@ ARGUMENT = """    parser.add_argument(
 """
 
 
+@pytest.fixture
+def copy(course, sample_data, tmp_path):
+    """A copy of the finished program that a test may edit."""
+    copy_of_the_working_tree(tmp_path)
+    return Clone(tmp_path, {**course.env, "DATA_DIR": str(sample_data)})
+
+
+def declare(copy, begin_group):
+    """Add an argument to a group, and return what run.py then prints for its arguments."""
+    file = copy.folder / "src/launch/arguments.py"
+    file.write_text(file.read_text().replace(begin_group, begin_group + ARGUMENT))
+
+    def called(*args):
+        done = copy.run(sys.executable, "run.py", *args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return called
+
+
 @pytest.mark.slow
-def test_an_argument_is_added_in_one_place(program):
-    file = program.folder / "src/launch/arguments.py"
-    start = '    parser.begin_group("training")\n'
-    file.write_text(file.read_text().replace(start, start + ARGUMENT))
+def test_an_argument_is_added_in_one_place(copy):
+    called = declare(copy, '    parser.begin_group("training")\n')
 
-    assert "--warmup_steps N  " in run(program, "--help")
-    assert "    --warmup_steps=7 \\\n" in run(program, "--dry-run", "--warmup-steps=7")
-    run(program, "--local", "--arch=fully_connected", "--max_epochs=1", "--warmup_steps=7")
+    assert "--warmup_steps N  " in called("--help")
+    assert "    --warmup_steps=7 \\\n" in called("--dry-run", "--warmup-steps=7")
+    called("--local", "--arch=fully_connected", "--max_epochs=1", "--warmup_steps=7")
 
-    [folder] = program.folder.glob("logs/cifar10/version_*")
+    [folder] = copy.folder.glob("logs/cifar10/version_*")
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["warmup_steps"] == 7
     reader = (
         "import sys, torch; checkpoint = torch.load(sys.argv[1], weights_only=True)\n"
         "print(checkpoint['hyper_parameters']['warmup_steps'])"
     )
     [checkpoint] = folder.glob("checkpoints/*.ckpt")
-    assert program.run(sys.executable, "-c", reader, str(checkpoint)).stdout == "7\n"
+    assert copy.run(sys.executable, "-c", reader, str(checkpoint)).stdout == "7\n"
 
 
-def test_an_argument_of_the_job_does_not_reach_the_training(program):
-    file = program.folder / "src/launch/arguments.py"
-    start = '    parser.begin_group("job", launch_only=True)\n'
-    file.write_text(file.read_text().replace(start, start + ARGUMENT))
+@pytest.mark.slow
+def test_an_argument_of_the_job_does_not_reach_the_training(copy):
+    called = declare(copy, '    parser.begin_group("job", launch_only=True)\n')
 
-    assert "warmup_steps" in run(program, "--help")
-    assert "warmup_steps" not in run(program, "--dry-run", "--warmup_steps=7")
+    assert "warmup_steps" in called("--help")
+    assert "warmup_steps" not in called("--dry-run", "--warmup_steps=7")
 
 
 NETWORK = '''"""A small network."""
@@ -256,13 +319,106 @@ def test_a_network_can_have_a_switch_of_its_own(program):
 def test_an_argument_of_a_network_that_run_py_has_too_is_one_sentence(program):
     (program.folder / "src/networks/small.py").write_text(NETWORK.replace("width", "seed"))
 
-    done = program.run(sys.executable, "run.py", "--dry-run", "--arch=small")
+    sentence = refused(program, "--arch=small", code=1)
 
-    assert done.returncode == 1
-    sentence = "ARGUMENTS in small.py: run.py has an argument --seed; rename it\n"
-    assert done.stderr == sentence
+    taken = "run.py has an argument --seed of its own; rename it\n"
+    assert sentence == f"ARGUMENTS of --arch=small: {taken}"
 
 
-@pytest.mark.parametrize("argument", ["--fast_dev_run=0", "--overfit_batches=0"])
-def test_a_debugging_switch_that_is_off_is_as_if_it_were_not_given(program, argument):
-    assert run(program, "--dry-run", argument) == run(program, "--dry-run")
+@pytest.mark.parametrize(
+    ("constant", "sentence"),
+    [
+        ("ARGUMENTS = 3", "ARGUMENTS in src/networks/small.py must be like"),
+        ('ARGUMENTS = {"w": 3}', "'w' in ARGUMENTS of src/networks/small.py must have a default"),
+        ('ARGUMENTS = {"w": {}}', "'w' in ARGUMENTS of src/networks/small.py must have a default"),
+        ('ARGUMENTS = {"w": {"default": 1, "hlp": ""}}', "may have help and choices"),
+        ('ARGUMENTS = {"w": {"default": 1, "dest": "seed"}}', "may have help and choices"),
+        ('ARGUMENTS = {"a-b": {"default": 1}}', "'a-b' in ARGUMENTS of src/networks/small.py"),
+        ('ARGUMENTS = {"": {"default": 1}}', "'' in ARGUMENTS of src/networks/small.py"),
+        ('ARGUMENTS = {"w": {"default": [1]}}', "must be a number, a word, True or False"),
+        ('ARGUMENTS = {"w": {"default": None}}', "must be a number, a word, True or False"),
+        ("ARGUMENTS = {[1]: 2}", "ARGUMENTS in src/networks/small.py must be a plain value"),
+        ("NAMES = 3", "NAMES in src/networks/small.py must be a list of names"),
+        ('NAMES = "abc"', "NAMES in src/networks/small.py must be a list of names"),
+        ('NAMES = [["a"]]', "NAMES in src/networks/small.py must be a list of names"),
+        ("NEEDS = 3", "NEEDS in src/networks/small.py must be the name of a package"),
+        ('NEEDS = "a.b"', "NEEDS in src/networks/small.py must be the name of a package"),
+        ('NEEDS = ""', "NEEDS in src/networks/small.py must be the name of a package"),
+    ],
+)
+def test_a_file_that_declares_what_cannot_be_is_one_sentence(program, constant, sentence):
+    (program.folder / "src/networks/small.py").write_text(f"{constant}\n")
+
+    assert sentence in refused(program, "--arch=small", code=1)
+
+
+def test_a_percent_sign_in_a_help_text_is_shown(program):
+    text = NETWORK.replace("number of features", "50% of the features")
+    (program.folder / "src/networks/small.py").write_text(text)
+
+    assert "50% of the features in the middle" in run(program, "--arch=small", "--help")
+
+
+def test_a_folder_or_a_dead_link_among_the_networks_is_not_offered(program):
+    (program.folder / "src/networks/zz.py").mkdir()
+    (program.folder / "src/networks/dead.py").symlink_to("/nowhere")
+
+    text = run(program, "--help")
+
+    assert "zz" not in text and "dead" not in text
+
+
+@pytest.mark.parametrize(
+    "argument", ["--learning_rate=0.001", "--learning-rate", "--learning_rate"]
+)
+def test_a_learning_rate_beside_trials_is_refused_even_if_it_is_the_default(program, argument):
+    value = [] if "=" in argument else ["0.001"]
+
+    sentence = refused(program, "--nb_trials=2", argument, *value)
+
+    assert "--nb_trials takes the learning rates from a list: remove --learning_rate" in sentence
+
+
+@pytest.mark.parametrize("path", ["memory://logs", "s3://bucket/logs", "zip::logs"])
+def test_a_url_is_not_a_path(program, path):
+    assert "and not a URL" in refused(program, f"--log_path={path}")
+
+
+# --- GPUs of the site
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Write a site.sh beside the script that reads it."""
+    (tmp_path / "cluster").mkdir()
+    shutil.copy(ROOT / "cluster/site_env.sh", tmp_path / "cluster")
+    monkeypatch.chdir(tmp_path)
+    return (tmp_path / "site.sh").write_text
+
+
+@pytest.mark.parametrize("gres", ["gpu", "gpu:a100", "gpu:3g.20gb", "gpu:a100-sxm4-40gb", "mps"])
+def test_the_site_names_its_gpus(site, gres):
+    site(f"export GRES={gres}\necho hello\n")
+
+    assert gpus_per_node(2) == f"{gres}:2"
+
+
+@pytest.mark.parametrize("gres", ["gpu a100", "gpu:2", "gpu:a100:4", "gpu:", "4", ";rm"])
+def test_a_name_of_gpus_that_cannot_be_is_one_sentence(site, gres):
+    site(f"export GRES='{gres}'\n")
+
+    with pytest.raises(UserError, match=re.escape(f"GRES in site.sh is {gres!r}: it must be a")):
+        gpus_per_node(1)
+
+
+def test_a_site_that_cannot_be_read_is_not_blamed_on_its_gpus(site):
+    site("false_command\n")
+
+    with pytest.raises(UserError, match=r"^site\.sh cannot be read, see above: fix it"):
+        gpus_per_node(1)
+
+
+def test_gpus_reach_the_script(program):
+    script = run(program, "--dry-run", "--accelerator=gpu", "--devices=2")
+
+    assert "#SBATCH --gres=gpu:2\n" in script

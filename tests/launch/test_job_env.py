@@ -106,9 +106,46 @@ def test_a_command_that_is_not_there_is_one_sentence(site):
     done = site.run()
 
     assert done.returncode == 1
-    assert done.stderr.startswith("PYTHON in site.sh is 'apptainer-9 exec image.sif python', but")
-    assert "no command 'apptainer-9' here: load its module in site.sh" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert "PYTHON in site.sh is 'apptainer-9 exec image.sif python', which does not" in done.stderr
+    assert "load its module in site.sh" in done.stderr
+    assert "apptainer-9: command not found" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["true", "echo 42 or so", "if", "cat"])
+def test_a_command_that_does_not_run_python_does_not_look_like_a_training(site, command):
+    site.write(f'export PYTHON="{command}"\n')
+
+    done = site.run()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"PYTHON in site.sh is '{command}', which does not run Python here" in done.stderr
+
+
+def test_spaces_around_the_command_do_not_count(site):
+    site.write(f'export PYTHON="  {sys.executable}  -u "\n')
+
+    done = site.run()
+
+    assert done.stdout == "hello\n", done.stderr
+
+
+def test_a_site_that_changes_the_folder_does_not_move_the_job(site):
+    site.write("cd /\n")
+
+    done = site.run("import os; print(os.getcwd())")
+
+    assert done.stdout == f"{site.folder}\n", done.stderr
+
+
+def test_the_environment_sourced_elsewhere_is_one_sentence(site, tmp_path_factory):
+    script = f"set -euo pipefail\nsource {site.folder}/cluster/job_env.sh\n"
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    done = subprocess.run(["bash", "-c", script], cwd=elsewhere, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    sentence = "source cluster/job_env.sh in the repository's root.\n"
+    assert done.stderr == f"No cluster/site_env.sh in {elsewhere}: {sentence}"
 
 
 def test_a_python_that_another_program_left_in_the_shell_does_not_count(site):

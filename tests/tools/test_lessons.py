@@ -558,7 +558,7 @@ def test_a_source_without_lessons_gets_one_sentence(tmp_path):
     git(tmp_path, "init", "-q", "-b", "main")
     commit(tmp_path, {"a": "a\n"})
 
-    for args in (["branches"], ["branches", "--source", "nowhere"]):
+    for args in (["branches"], ["branches", "--source=nowhere"], ["branches", "--source="]):
         output = tool(tmp_path, *args, code=1)
 
         assert "has no folder lessons/: fetch it" in output
@@ -579,9 +579,11 @@ def test_a_source_without_lessons_gets_one_sentence(tmp_path):
         ({"lessons/02-x.txt": "x\n"}, "lessons/02-x is not a lesson's name: call it N-name"),
         ({f"lessons/{THREE}/src/a.py": "x\n"}, f"lessons/{THREE}/ must go: the last lesson is"),
         ({f"lessons/{TWO}/run.sh": RUN_SH}, f"lessons/{TWO}/run.sh equals the file of lesson 1"),
+        ({f"lessons/{TWO}/src/old.py/x": "x\n"}, "src/old.py/x: src/old.py is there, so one must"),
+        ({f"lessons/{TWO}/run.sh/x": "x\n"}, f"lessons/{TWO}/run.sh/x: run.sh is there, so one"),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/a.py\n"},
-            f"lessons/{TWO}.txt removes src/a.py, which no lesson before has",
+            f"lessons/{TWO}.txt removes src/a.py, which is no file of a lesson before",
         ),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/main.py\n"},
@@ -736,6 +738,43 @@ def test_a_new_lesson_leaves_the_branches_as_they_are(built):
     assert {name: tip(built, f"{name}^{{tree}}") for name in NAMES} == before
     assert tip(built, "4-next^{tree}") == before[THREE]
     assert git(built, "ls-files", "lessons/" + THREE) == f"lessons/{THREE}/src/main.py"
+
+
+def test_a_repository_inside_the_program_is_not_exported_as_an_empty_folder(repo, tmp_path):
+    write(repo, {"src/nested/a.py": "a\n"})
+    git(repo / "src/nested", "init", "-q")
+    git(repo / "src/nested", "add", "a.py")
+    git(repo / "src/nested", "commit", "-q", "-m", "nested")
+
+    output = tool(repo, "export", "3", str(tmp_path / "three"), code=1)
+
+    assert output == "src/nested is a git repository of its own: move it away.\n"
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_link_of_the_program_stays_a_link(repo):
+    (repo / "src/link.py").symlink_to("main.py")
+    commit(repo, {})
+
+    tool(repo, "new", "4-next")
+
+    assert str((repo / "lessons" / THREE / "src/link.py").readlink()) == "main.py"
+
+
+@pytest.mark.parametrize("command", [["list"], ["new", "1-x"], ["carry", "2"], ["diff", "1"]])
+def test_a_folder_without_lessons_gets_one_sentence(tmp_path, command):
+    git(tmp_path, "init", "-q", "-b", "main")
+    (tmp_path / "lessons").mkdir()
+
+    output = tool(tmp_path, *command, code=1)
+
+    assert output == f"{tmp_path} has no lessons: this needs the files of main.\n"
+
+
+def test_a_folder_of_the_clone_that_is_named_lessons_is_not_taken_for_it(repo):
+    write(repo, {"docs/lessons/1.md": "page\n"})
+
+    assert tool(repo / "docs", "list").split() == NAMES
 
 
 def test_a_new_lesson_takes_no_uncommitted_edit_into_the_one_before(built):

@@ -129,5 +129,5 @@ def add_job_arguments(parser):
 
 def check_arguments(parser, hparams):
     """Refuse arguments that exclude each other."""
-    if hparams.nb_trials > 1 and hparams.learning_rate != parser.get_default("learning_rate"):
+    if hparams.nb_trials > 1 and parser.was_given("--learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")

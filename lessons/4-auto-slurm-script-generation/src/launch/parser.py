@@ -52,7 +52,7 @@ class Parser(HyperOptArgumentParser):
         """Return the arguments by name, and sbatch_options: what stands after --."""
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
-        own = [self.spelled(word) for word in words[:end]]
+        self.given = own = [self.spelled(word) for word in words[:end]]
         # test-tube lets a stray word pass that equals some argument's value, such as False
         _, unknown = self.parse_known_args(own, namespace)
         if unknown:
@@ -63,6 +63,10 @@ class Parser(HyperOptArgumentParser):
         except ValueError as error:
             self.error(str(error))
         return hparams
+
+    def was_given(self, name):
+        """Tell whether an argument stands on the command line, even with its default value."""
+        return any(word.partition("=")[0] == name for word in self.given)
 
     def spelled(self, word):
         """Return an argument with the dashes or underscores of its declaration."""

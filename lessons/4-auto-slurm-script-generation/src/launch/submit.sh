@@ -1,7 +1,6 @@
 #!/bin/bash
 # Submits a script with the settings of this site: bash src/launch/submit.sh SCRIPT
 set -euo pipefail
-folder=$PWD
 # sbatch takes account, partition and so on from the SBATCH_ variables of site.sh
 source cluster/site_env.sh >&2
 # variables that a shell has left over from other jobs must not overrule the script
@@ -12,7 +11,6 @@ if ! command -v sbatch >/dev/null; then
         "or start the practice cluster, docs/practice-cluster.md" >&2
     exit 127
 fi
-cd "$folder"
 case $PWD in *[%\\]*)
     echo "Slurm writes no logs below $PWD: clone to a path without % and \\" >&2
     exit 1 ;;

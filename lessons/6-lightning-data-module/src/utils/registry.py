@@ -29,12 +29,13 @@ def constant(file, name, default):
         UserError: with one sentence, if it is not written as a plain value.
     """
     try:
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets) == name:
+        for node in ast.parse(file.read_bytes()).body:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(targets) == name:
                 return ast.literal_eval(node.value)
     except SyntaxError:
         pass  # it is reported when the file is used
-    except ValueError:
+    except (ValueError, TypeError, OSError):
         raise UserError(f"{name} in {file.relative_to(SRC.parent)} must be a plain value") from None
     return default
 
@@ -42,15 +43,48 @@ def constant(file, name, default):
 def sources(folder):
     """Name -> file, of all that can be used here from a folder of src."""
     found = {}
-    for file in sorted((SRC / folder).glob("*.py")):
-        needs = constant(file, "NEEDS", None)
-        offered = file.stem.isidentifier() and file.stem[0] != "_" and file.stem not in BASES
-        if offered and (needs is None or find_spec(needs)):
-            for name in constant(file, "NAMES", [file.stem]):
+    for file in filter(Path.is_file, sorted((SRC / folder).glob("*.py"))):
+        if file.stem.isidentifier() and file.stem[0] != "_" and file.stem not in BASES:
+            for name in offered_names(file):
                 other = found.setdefault(name, file)
                 if other != file:
                     both = f"src/{folder}/{other.name} and src/{folder}/{file.name}"
                     raise UserError(f"{name!r} is the name of two files: rename {both}")
+    return found
+
+
+def offered_names(file):
+    """Return the names that a file stands for, none if a package that it needs is missing."""
+    where = file.relative_to(SRC.parent)
+    own, needs = constant(file, "NAMES", [file.stem]), constant(file, "NEEDS", "os")
+    if not isinstance(own, list) or not all(isinstance(name, str) and name for name in own):
+        raise UserError(f'NAMES in {where} must be a list of names, such as ["small", "large"]')
+    if not isinstance(needs, str) or not needs.isidentifier():
+        raise UserError(f'NEEDS in {where} must be the name of a package, such as "timm"')
+    return own if find_spec(needs) else []
+
+
+def own_arguments(folder, name):
+    """Return the ARGUMENTS of a file: the name of each, and the keywords of its declaration.
+
+    Raises:
+        UserError: with one sentence, if they are not of the form that run.py can declare.
+    """
+    file = source(folder, name)
+    found = constant(file, "ARGUMENTS", {}) if file else {}
+    example = '{"width": {"default": 32, "help": "..."}}'
+    if not isinstance(found, dict):
+        raise UserError(f"ARGUMENTS in src/{folder}/{file.name} must be like {example}")
+    for key, keywords in found.items():
+        plain = isinstance(key, str) and key.isidentifier() and isinstance(keywords, dict)
+        if not plain or not {"default"} <= keywords.keys() <= {"default", "help", "choices"}:
+            where = f"{key!r} in ARGUMENTS of src/{folder}/{file.name}"
+            raise UserError(
+                f"{where} must have a default, and may have help and choices: {example}"
+            )
+        if not isinstance(keywords["default"], bool | int | float | str):
+            where = f"the default of {key!r} in ARGUMENTS of src/{folder}/{file.name}"
+            raise UserError(f"{where} must be a number, a word, True or False")
     return found
 
 

@@ -4,8 +4,10 @@ import argparse
 import math
 import re
 
-# more than enough of anything, and less than what wraps around in Slurm
+# more than enough of anything
 MANY = 10**9
+# Slurm counts the seconds of a time limit in 32 bits
+MOST_SECONDS = 2**31 - 1
 
 
 def number(kind, low, high=MANY):
@@ -60,13 +62,17 @@ experiment = word(
     "a letter or digit and up to 63 letters, digits or ._-, and no name of a log folder",
     "NAME",
 )
-path = word(r"[\w./][\w./@+=:, -]*", "a path of only letters, digits, spaces and ./@+=:,_-", "PATH")
+path = word(
+    r"(?!.*(://|::))[\w./][\w./@+=:, -]*",
+    "a path of only letters, digits, spaces and ./@+=:,_-, and not a URL",
+    "PATH",
+)
 email = word(r"[\w.+-]+@[\w.-]+", "an e-mail address", "ADDRESS")
 
 
 def minutes(text):
     """Return a time limit in minutes, rounded up, from M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
-    match = re.fullmatch(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(:\d+){0,2})", text)
+    match = re.fullmatch(r"(?:(?P<days>\d{1,9})-)?(?P<rest>\d{1,9}(:\d{1,9}){0,2})", text)
     if not match:
         rule = "is not a time: minutes, hours:minutes:seconds, or days-hours:minutes:seconds"
         raise argparse.ArgumentTypeError(f"{text!r:.80} {rule}")
@@ -75,7 +81,9 @@ def minutes(text):
     unit = 3600 if match["days"] or len(parts) == 3 else 60
     seconds = sum(part * unit // 60**place for place, part in enumerate(parts))
     seconds += int(match["days"] or 0) * 24 * 3600
-    return number(int, 1)(str(math.ceil(seconds / 60)))
+    if not 0 < seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r:.80} is not a time of 1 minute to 68 years")
+    return -(-seconds // 60)
 
 
 minutes.metavar = "TIME"
