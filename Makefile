@@ -73,7 +73,7 @@ test-fast: $(VENV)/.setup-dev  ## the tests that need neither Slurm nor minutes
 	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu"
 
 test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
-	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile
+	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
 	@$(PYTHON3) cluster/practice up

@@ -59,6 +59,8 @@ def exit_at_sigterm(*_):
     An exception would not do: raised from here, it may hit a place that ignores exceptions.
     """
     say("ended by SIGTERM: scancel, the time limit, or the end of another process")
+    if several_processes():
+        os._exit(143)  # srun would report a death by SIGTERM rather than what ended the first one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -114,6 +114,32 @@ def test_an_argument_of_ones_own_is_declared_once(clone):
     assert "weight decay of the optimizer, an L2 penalty (default: 0.0)" in shown.stdout
 
 
+def test_an_option_for_the_job_is_declared_and_turned_into_the_option(clone):
+    declared = block('parser.add_argument(\n        "--constraint"')
+    turned = block("if hparams.constraint:")
+    arguments = clone.folder / "src/launch/arguments.py"
+    options = clone.folder / "src/launch/sbatch_options.py"
+    edits = {
+        arguments: ('    parser.begin_group("job", launch_only=True)\n', declared),
+        options: ("    options = list(hparams.sbatch_options)\n", turned),
+    }
+    for file, (place, added) in edits.items():
+        text = file.read_text()
+        assert text.count(place) == 1
+        file.write_text(text.replace(place, place + added))
+    imported = "from src.launch.argument_types import word\n"
+    text = arguments.read_text().replace("import argparse\n", "import argparse\n" + imported, 1)
+    arguments.write_text(text)
+
+    script = clone.run(sys.executable, "run.py", "--dry-run", "--constraint=a100&nvlink")
+    refused = clone.run(sys.executable, "run.py", "--dry-run", "--constraint=a100; rm")
+    clone.git("checkout", "--quiet", ".")
+
+    assert "#SBATCH --constraint=a100&nvlink\n" in script.stdout, script.stderr
+    assert script.stdout.count("a100") == 1
+    assert "'a100; rm' is not a feature of nodes, such as a100" in refused.stderr
+
+
 def test_a_callback_of_ones_own_is_a_file_and_its_name_in_the_list(clone):
     file, main = clone.folder / "src/callbacks/epoch_time.py", clone.folder / "src/main.py"
     file.write_text(block('"""Log how long each epoch takes'))

@@ -28,7 +28,7 @@ import sys, torch, run
 from torch.utils.data import DistributedSampler
 from src.datasets.cifar10 import CIFAR10DataModule
 from src.models.lightning_classifier import Classifier
-from src.utils import images
+from src.datasets import image_data_module as images
 
 run.__file__ = __file__  # what Lightning starts again for the second process
 CIFAR10DataModule.shift, CIFAR10DataModule.mirror = 0, False

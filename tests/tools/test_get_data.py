@@ -337,7 +337,7 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_is_resumed(
     wait_for_part(checkout, mirror)
 
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=5)
+    _, stderr = process.communicate(timeout=60)
     killed = snapshot(checkout.data)
     num_bytes = checkout.part.stat().st_size
     mirror.released.set()
@@ -372,7 +372,7 @@ def test_a_term_for_the_script_alone_ends_its_download_too(
     wait_for_part(checkout, mirror)
 
     process.terminate()
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
 
     assert process.returncode == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
@@ -390,7 +390,7 @@ def test_a_download_that_outlives_its_script_keeps_the_lock(
     process.wait(5)
     busy = checkout.run()
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     third = checkout.run()
 
     assert_sentence(busy, "another run", str(process.pid), "wait for it", ".part-mnist.lock")
@@ -501,7 +501,7 @@ def test_a_second_run_at_the_same_time_is_refused(checkout: Checkout, mirror: Mi
 
     second = checkout.run()
     mirror.released.set()
-    first.communicate(timeout=10)
+    first.communicate(timeout=60)
 
     assert_sentence(second, "another run", str(first.pid), "wait for it")
     assert first.returncode == 0
@@ -511,7 +511,7 @@ def test_a_second_run_at_the_same_time_is_refused(checkout: Checkout, mirror: Mi
 def test_runs_started_together_leave_one_whole_set(checkout: Checkout) -> None:
     processes = [checkout.start() for _ in range(4)]
 
-    errors = [process.communicate(timeout=20)[1] for process in processes]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
 
     codes = [process.returncode for process in processes]
     assert 0 in codes
@@ -530,7 +530,7 @@ def test_only_one_of_many_takes_over_the_lock_of_a_dead_run(checkout: Checkout) 
     processes = [checkout.start() for _ in range(4)]
 
     for process in processes:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
     assert 0 in [process.returncode for process in processes]
     assert_complete(checkout.set)
