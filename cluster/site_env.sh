@@ -8,4 +8,4 @@ root=$PWD
 trap 'echo "site.sh has ended this script: fix the error above, or remove the exit from site.sh" >&2; exit 1' EXIT
 if [ -f site.sh ]; then source ./site.sh; fi
 trap - EXIT
-cd "$root"
+cd "$root" || exit
