@@ -23,13 +23,13 @@ ERRORS = "src/utils/errors.py"
 ERRORS_BUDGET = 40
 NEW_FILES = {
     2: {"src/callbacks/done.py": 45, ERRORS: 50},
-    4: {"run.py": 130, "src/launch/arguments.py": 150, "src/launch/*": 130},
+    4: {"run.py": 130, "src/launch/*": 155},
     5: {"src/callbacks/tensorboard.py": 100},
     6: {
         "src/models/*.py": 130,
         "src/networks/*.py": 130,
-        "src/datasets/*.py": 130,
-        "src/utils/registry.py": 130,
+        "src/datasets/*.py": 150,
+        "src/utils/registry.py": 150,
     },
     7: {"src/networks/resnet.py": 60, "src/utils/cache_models.sh": 60},
     8: {

@@ -333,6 +333,8 @@ def test_an_argument_of_a_network_that_run_py_has_too_is_one_sentence(program):
         ('ARGUMENTS = {"w": {}}', "'w' in ARGUMENTS of src/networks/small.py must have a default"),
         ('ARGUMENTS = {"w": {"default": 1, "hlp": ""}}', "may have help and choices"),
         ('ARGUMENTS = {"w": {"default": 1, "dest": "seed"}}', "may have help and choices"),
+        ('ARGUMENTS = {"w": {"default": 1, "help": 3}}', "may have help and choices"),
+        ('ARGUMENTS = {"w": {"default": 1, "choices": 3}}', "may have help and choices"),
         ('ARGUMENTS = {"a-b": {"default": 1}}', "'a-b' in ARGUMENTS of src/networks/small.py"),
         ('ARGUMENTS = {"": {"default": 1}}', "'' in ARGUMENTS of src/networks/small.py"),
         ('ARGUMENTS = {"w": {"default": [1]}}', "must be a number, a word, True or False"),

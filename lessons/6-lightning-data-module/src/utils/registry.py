@@ -77,7 +77,8 @@ def own_arguments(folder, name):
         raise UserError(f"ARGUMENTS in src/{folder}/{file.name} must be like {example}")
     for key, keywords in found.items():
         plain = isinstance(key, str) and key.isidentifier() and isinstance(keywords, dict)
-        if not plain or not {"default"} <= keywords.keys() <= {"default", "help", "choices"}:
+        kinds = {"default": object, "help": str, "choices": list}
+        if not plain or "default" not in keywords or not fits(keywords, kinds):
             where = f"{key!r} in ARGUMENTS of src/{folder}/{file.name}"
             raise UserError(
                 f"{where} must have a default, and may have help and choices: {example}"
@@ -86,6 +87,11 @@ def own_arguments(folder, name):
             where = f"the default of {key!r} in ARGUMENTS of src/{folder}/{file.name}"
             raise UserError(f"{where} must be a number, a word, True or False")
     return found
+
+
+def fits(values, kinds):
+    """Tell whether all values have a name that is known, and are of its kind."""
+    return all(isinstance(value, kinds.get(name, ())) for name, value in values.items())
 
 
 def names(folder):
