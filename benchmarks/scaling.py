@@ -24,7 +24,7 @@ EPOCH_TIME = re.compile(r"^\[?TrainTime (\d+\.\d+)", re.MULTILINE)
 
 
 def command(args, nodes, devices, folder):
-    """Return the command that trains two short epochs, with as many images a process each time."""
+    """Return the command that trains two short epochs, with equally many images per process."""
     words = [sys.executable, str(ROOT / "benchmarks/scaling.py"), "--train", str(args.num_batches)]
     words += ["--local", f"--num_nodes={nodes}", f"--devices={devices}", "--max_epochs=2"]
     words += [f"--arch={args.arch}", f"--batch_size={args.batch_size * nodes * devices}"]
@@ -90,7 +90,9 @@ def main():
     parser.add_argument("--data_dir", default=os.environ.get("DATA_DIR", "data"))
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--batch_size", type=int, default=64, help="images per process and step")
-    parser.add_argument("--num_batches", type=int, default=40, help="steps of an epoch, two epochs")
+    parser.add_argument(
+        "--num_batches", type=int, default=40, help="steps per epoch, for two epochs"
+    )
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--slurm", action="store_true", help="start by srun, up to two nodes")
     parser.add_argument("--rounds", type=int, default=3, help="of which the best counts")

@@ -1,4 +1,4 @@
-"""Measure lesson 3: seconds per training epoch by number of workers and of threads a process.
+"""Measure lesson 3: seconds per training epoch by number of workers and of threads per process.
 
     python benchmarks/workers.py [--data_dir data] [--num_epochs 3]
 
@@ -76,7 +76,7 @@ def measure(num_workers: int, num_threads: int, args: argparse.Namespace) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
-    parser.add_argument("--num_epochs", type=int, default=3, help="epochs a row, 2 or more")
+    parser.add_argument("--num_epochs", type=int, default=3, help="epochs per row, 2 or more")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.num_epochs < 2:
@@ -87,7 +87,7 @@ def main() -> None:
 
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, torch {torch.__version__},")
     print(f"{datetime.date.today()}, data in {args.data_dir}")
-    print("threads  workers  seconds an epoch  images/s  times as fast")
+    print("threads  workers  seconds per epoch  images/s  times as fast")
     for num_threads in NUM_THREADS:
         base = None
         for num_workers in NUM_WORKERS:

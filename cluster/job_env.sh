@@ -55,7 +55,7 @@ single_task() {
     fi
 }
 
-# --- the end: a process that a signal has ended cannot say so itself; the exit code stays as it is
+# --- the end: a process ended by SIGKILL cannot report it; the exit code stays as it is
 explain_signal() {
     local code=$? name
     if [ $code -gt 128 ]; then

@@ -59,7 +59,7 @@ def read_sums(path: Path) -> tuple[list[str], dict[str, str]]:
         elif len(digest) == 64 and name and not Path(name).is_absolute() and ".." not in name:
             sums[name] = digest
         else:
-            raise ValueError(f"{path} has a line that is no SHA-256 sum: {line[:60]!r}")
+            raise ValueError(f"{path} has a line that is not a SHA-256 sum: {line[:60]!r}")
     if not sums:
         raise ValueError(f"{path} is empty, but should name the files of the set")
     return comments, sums

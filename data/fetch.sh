@@ -48,7 +48,7 @@ read_arguments() {
     [ $# -le 1 ] || misuse "$# folders given, but one is the most: quote a path that has spaces"
     [ ${#mirrors[@]} -gt 0 ] || misuse "$variable is blank: name https:// URLs, or unset it"
     for mirror in "${mirrors[@]}"; do
-        [[ $mirror == https://* ]] || misuse "$mirror is no https:// URL: mend or unset $variable"
+        [[ $mirror == https://* ]] || misuse "$mirror is not an https:// URL: correct or unset $variable"
     done
     # site.sh is the site's own and need not survive -eu
     set +eu

@@ -64,8 +64,8 @@ def git(
 def snapshot() -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the working tree as a tree, and the environment of the repository that holds it.
 
-    The repository is a temporary one: the clone and its index stay as they are, and a folder that
-    is no clone will do. Files that .gitignore names are left out.
+    The repository is a temporary one: the clone and its index stay as they are, and the folder need
+    not be a clone. Files that .gitignore names are left out.
     """
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_DIR": folder, "GIT_WORK_TREE": str(Path.cwd())}
@@ -195,7 +195,9 @@ def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
             )
     for path in lesson.removes:
         if path not in before or path in lesson.layer:
-            why = "which it has" if path in lesson.layer else "which is no file of a lesson before"
+            why = (
+                "which it has" if path in lesson.layer else "which no earlier lesson has as a file"
+            )
             raise SystemExit(f"{where}.txt removes {path}, {why}: leave out that line.")
     if not lesson.message.startswith(f"Lesson {lesson.number}: "):
         raise SystemExit(f"{where}.txt must begin with `Lesson {lesson.number}: `.")

@@ -83,7 +83,7 @@ def build(source: str) -> dict[str, str]:
 
 
 def checked_out() -> dict[str, str]:
-    """Ref -> the folder of the worktree that stands on it; "" amid a rebase or bisect of it."""
+    """Ref -> the folder of the worktree that stands on it; "" during a rebase or bisect of it."""
     places: dict[str, str] = {}
     for block in git("worktree", "list", "--porcelain").stdout.strip().split("\n\n"):
         fields = dict(line.partition(" ")[::2] for line in block.splitlines())
@@ -109,7 +109,11 @@ def reason_to_keep(name: str, new: str, refs: dict[str, str], places: dict[str, 
     if head in places and refs.get(head) != new:
         # --keep takes uncommitted edits along, or refuses and changes nothing
         take = f"New version: git -C '{places[head]}' reset --keep pristine/{name}"
-        return f"checked out. {take}" if places[head] else f"amid a rebase or bisect. {version}"
+        return (
+            f"checked out. {take}"
+            if places[head]
+            else f"in the middle of a rebase or bisect. {version}"
+        )
     nested = [ref[11:] for ref in refs if ref.startswith(f"{head}/")]
     return f"your branch {nested[0]} is in its way. {version}" if nested else ""
 

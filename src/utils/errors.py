@@ -105,7 +105,7 @@ def say(sentence):
     who = f"process {rank}: " if rank and several_processes() else ""
     try:
         sys.stdout.flush()
-    except (RuntimeError, OSError):  # a signal amid a print; a log on a disk that is full
+    except (RuntimeError, OSError):  # a signal during a print; a log on a full disk
         sys.stdout = None  # at its exit Python would try again, and change the exit code
     with suppress(OSError):
         os.write(2, f"{who}{sentence.rstrip()}\n".encode(errors="replace"))

@@ -153,7 +153,7 @@ def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
     assert sorted(set(before.values())) == DAEMONS
 
 
-def test_up_mends_a_cluster_whose_daemons_were_all_killed(cluster: PracticeCluster) -> None:
+def test_up_repairs_a_cluster_whose_daemons_were_all_killed(cluster: PracticeCluster) -> None:
     cluster.kill(*DAEMONS)
     wait_until(lambda: not cluster.processes(), 10, "no process left")
 

@@ -165,7 +165,7 @@ DAMAGE = {
     "an extra file": (lambda f: (f / "raw/extra").write_text("x"), "raw/extra does not belong"),
     "no sums": (lambda f: (f / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
     "empty sums": (lambda f: (f / "SHA256SUMS").write_text(""), "SHA256SUMS is empty"),
-    "no sums but text": (lambda f: (f / "SHA256SUMS").write_text("hello"), "no SHA-256 sum"),
+    "no sums but text": (lambda f: (f / "SHA256SUMS").write_text("hello"), "not a SHA-256 sum"),
     "binary sums": (lambda f: (f / "SHA256SUMS").write_bytes(b"\xff\xfe"), "it is not text"),
     "a file left out of the sums": (
         lambda f: (f / "SHA256SUMS").write_text("0" * 64 + "  raw/t10k-images-idx3-ubyte\n"),
@@ -176,7 +176,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_check_names_the_bad_file_and_the_command_that_mends_it(sample, damage):
+def test_the_check_names_the_bad_file_and_the_command_that_repairs_it(sample, damage):
     plant, expected = DAMAGE[damage]
     plant(sample / "MNIST")
 

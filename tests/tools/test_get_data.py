@@ -225,7 +225,7 @@ def test_a_wrong_part_is_fetched_anew(
     assert_complete(checkout.set)
 
 
-def test_a_wrong_sum_on_the_first_mirror_is_mended_by_the_second(
+def test_a_wrong_sum_on_the_first_mirror_is_replaced_by_the_second(
     checkout: Checkout, mirror: Mirror
 ) -> None:
     checkout.use(f"{mirror.url}/bad", f"{mirror.url}/missing/", f"{mirror.url}/good/")
@@ -270,7 +270,9 @@ def test_no_network_is_said_soon_and_names_the_sample(checkout: Checkout, mirror
 
 
 @pytest.mark.parametrize("size_kb", [48, 256, 500])
-def test_a_full_disk_is_said_and_mended(checkout: Checkout, tmp_path: Path, size_kb: int) -> None:
+def test_a_full_disk_is_reported_and_the_next_run_succeeds(
+    checkout: Checkout, tmp_path: Path, size_kb: int
+) -> None:
     disk = tmp_path / "small disk"
     disk.mkdir()
 

@@ -423,7 +423,7 @@ def test_a_branch_amid_a_rebase_is_kept(built):
     output = tool(author, "branches")
 
     assert tip(built, TWO) == old
-    assert f"kept {TWO}: amid a rebase or bisect." in output
+    assert f"kept {TWO}: in the middle of a rebase or bisect." in output
 
 
 def test_a_namesake_branch_is_kept(repo):
@@ -583,7 +583,7 @@ def test_a_source_without_lessons_gets_one_sentence(tmp_path):
         ({f"lessons/{TWO}/run.sh/x": "x\n"}, f"lessons/{TWO}/run.sh/x: run.sh is there, so one"),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/a.py\n"},
-            f"lessons/{TWO}.txt removes src/a.py, which is no file of a lesson before",
+            f"lessons/{TWO}.txt removes src/a.py, which no earlier lesson has as a file",
         ),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/main.py\n"},

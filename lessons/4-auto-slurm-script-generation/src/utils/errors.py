@@ -83,7 +83,7 @@ def say(sentence):
     """Write a sentence to standard error."""
     try:
         sys.stdout.flush()
-    except (RuntimeError, OSError):  # a signal amid a print; a log on a disk that is full
+    except (RuntimeError, OSError):  # a signal during a print; a log on a full disk
         sys.stdout = None  # at its exit Python would try again, and change the exit code
     with suppress(OSError):
         os.write(2, f"{sentence.rstrip()}\n".encode(errors="replace"))

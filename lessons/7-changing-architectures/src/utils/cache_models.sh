@@ -10,7 +10,7 @@ die() { echo "$*" >&2; exit 1; }
 # this site's Python, and TORCH_HOME
 source cluster/job_env.sh
 
-# the folder where torch.hub looks, then an address a line, as this torchvision has them
+# the folder where torch.hub looks, then one address per line, as this torchvision has them
 listing=$($PYTHON - "${@:-resnet18}" <<'PYTHON'
 import sys, torch, torchvision
 known = torchvision.models.list_models(module=torchvision.models, include="resnet*")
