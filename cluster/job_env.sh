@@ -26,7 +26,7 @@ else
         PYTHON=$(basename "$PYTHON")
     fi
     # shellcheck disable=SC2086 # it may be several words
-    if [ "$($PYTHON -c 'print(6 * 7)' </dev/null)" != 42 ]; then
+    if [ "$($PYTHON -c 'print(6 * 7)' </dev/null | tail -n 1)" != 42 ]; then
         echo "PYTHON in site.sh is '$PYTHON', which does not run Python here: see the error above, if" \
             "any; load its module in site.sh, or correct it." >&2
         exit 1

@@ -121,6 +121,15 @@ def test_a_command_that_does_not_run_python_does_not_look_like_a_training(site, 
     assert f"PYTHON in site.sh is '{command}', which does not run Python here" in done.stderr
 
 
+def test_a_command_may_print_lines_of_its_own_before_python_starts(site):
+    wrapper = site.install("wrapper", 'echo "loading the image"; exec "$REAL_PYTHON" "$@"')
+    site.write(f'export PYTHON="{wrapper}"\n')
+
+    done = site.run(REAL_PYTHON=sys.executable)
+
+    assert done.stdout == "loading the image\nhello\n", done.stderr
+
+
 def test_spaces_around_the_command_do_not_count(site):
     site.write(f'export PYTHON="  {sys.executable}  -u "\n')
 
