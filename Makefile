@@ -1,5 +1,5 @@
 # The one entry to the project; "make help" lists what it can do.
-# Needs git, make and python3 (3.10 or newer) with venv; everything else goes into env/.
+# Needs git, make and python3 (3.11, 3.12 or 3.13) with venv; everything else goes into env/.
 
 PYTHON3 ?= python3
 VENV ?= env
@@ -15,7 +15,7 @@ SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh
 # here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
-.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs safe-loads
+.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs needs-python safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -24,11 +24,14 @@ setup: $(VENV)/.setup  ## make env/ and install requirements.txt (2 to 3 minutes
 
 needs:
 	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)." >&2; exit 1; }
-	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.10 or newer, or name yours: make PYTHON3=python3.11" >&2; exit 1; }
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON3) is older than 3.10: name a newer one, such as make PYTHON3=python3.11" >&2; exit 1; }
+	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.11, 3.12 or 3.13, or name yours: make PYTHON3=python3.11" >&2; exit 1; }
+
+# what the pinned packages run on
+needs-python: needs
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$(PYTHON3) is $$($(PYTHON3) --version 2>&1), but the pinned packages need 3.11, 3.12 or 3.13: name one, such as make PYTHON3=python3.11" >&2; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
 
-$(VENV)/.setup: requirements.txt | needs
+$(VENV)/.setup: requirements.txt | needs-python
 	$(PYTHON3) -m venv $(VENV)
 	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements.txt || { $(NO_PIP); }
 	@touch $@
