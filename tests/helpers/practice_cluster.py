@@ -140,8 +140,22 @@ class PracticeCluster:
         subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
 
     def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
-        """The accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}."""
-        names = ["JobID", *fields.split(",")]
+        """The accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}.
+
+        The end of a job may be recorded before its start. Until then a finished job has no ReqTRES,
+        a ReqMem of `16?`, and the node list of its batch script.
+        """
+        deadline = time.monotonic() + 30
+        while True:
+            rows = self.query_sacct(job_id, f"{fields},State,ReqTRES")
+            row = rows.get(job_id, {"State": "", "ReqTRES": ""})
+            finished = row["State"].partition(" ")[0] in FINISHED
+            if not finished or row["ReqTRES"] or time.monotonic() > deadline:
+                return rows
+            time.sleep(0.5)
+
+    def query_sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
+        names = list(dict.fromkeys(["JobID", *fields.split(",")]))
         shown = self.run(["sacct", "-nP", "-j", job_id, "-o", ",".join(names)])
         rows = [line.split("|") for line in shown.splitlines()]
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
