@@ -50,6 +50,13 @@ for arguments in json.load(sys.stdin):
 """
 
 
+# what stands for `apptainer exec ... python` and for `conda run ... python`
+WRAPPERS = {
+    "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
+    "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
+}
+
+
 class SlurmLoginNode(PracticeCluster):
     """A login node of the practice cluster."""
 

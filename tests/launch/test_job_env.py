@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from clone import ROOT
+from login_node import WRAPPERS
 from practice_cluster import clean_environment
 
 SCRIPT = "set -euo pipefail\nsource cluster/job_env.sh\nsrun $PYTHON -c {program}\n"
@@ -60,13 +61,6 @@ def test_the_environment_of_the_site_is_activated(site):
     done = site.run("import sys; print(sys.prefix)")
 
     assert done.stdout == f"{sys.prefix}\n", done.stderr
-
-
-# what stands for `apptainer exec ... python` and for `conda run ... python`
-WRAPPERS = {
-    "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
-    "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
-}
 
 
 @pytest.mark.parametrize("kind", WRAPPERS)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from clone import ROOT, epochs, final_accuracy
-from login_node import SlurmLoginNode
+from login_node import WRAPPERS, SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -97,13 +97,6 @@ def test_a_site_that_exports_no_environment_trains_all_the_same(login_node):
     site.unlink()
 
     assert state == "COMPLETED", login_node.log(job, "err")
-
-
-# what stands for `apptainer exec ... python` and for `conda run ... python`
-WRAPPERS = {
-    "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
-    "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
-}
 
 
 @pytest.fixture(params=WRAPPERS)
