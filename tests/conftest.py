@@ -8,12 +8,12 @@ from clone import course, module_clone, sample_data  # noqa: F401
 from https_mirror import certificate, mirror  # noqa: F401
 from practice_cluster import practice_cluster  # noqa: F401
 
-# the processes of a job and the tests themselves share the cores of one machine
+# the processes of a job and the tests share the cores of one machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip the tests that need a GPU if there is none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

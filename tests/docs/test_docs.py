@@ -1,4 +1,4 @@
-"""README and pages against the files they speak of: make test-fast."""
+"""Check README and pages against the files that they mention: make test-fast."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ LESSONS = {int(path.name.split("-")[0]): path.stem for path in ROOT.glob("lesson
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_of_a_page_lead_to_files_and_headings(page):
+def test_links_lead_to_existing_files_and_headings(page):
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         name, _, heading = target.partition("#")
         file = (page.parent / name).resolve() if name else page
@@ -25,12 +25,12 @@ def test_links_of_a_page_lead_to_files_and_headings(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_page_waits_for_a_figure(page):
+def test_no_page_contains_a_placeholder(page):
     assert not re.findall(r"(?<![\w./])@[A-Z]\w*", page.read_text())
 
 
 @pytest.mark.parametrize("number", LESSONS)
-def test_every_lesson_has_its_page_with_the_usual_sections(number):
+def test_every_lesson_has_a_page_with_the_standard_sections(number):
     text = (ROOT / f"docs/lessons/{number}.md").read_text()
     expected = ["Get the code", "Run it", "You should see", "What happened", "When it goes wrong"]
 
@@ -43,7 +43,7 @@ def test_every_lesson_has_its_page_with_the_usual_sections(number):
         assert f"git diff {LESSONS[number - 1]} {LESSONS[number]}\n" in text
 
 
-def test_the_readme_fits_and_counts_the_changed_lines_right():
+def test_the_readme_is_short_and_counts_changed_lines_correctly():
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| \[`(\d)-[^|]*\|[^|]*\| ([^|]*) \|", text, re.MULTILINE)
     files = lessons(ROOT)
@@ -65,14 +65,14 @@ def test_files_that_the_readme_lists_exist():
             assert list(Path(ROOT).glob(pattern)), name
 
 
-def test_every_fault_on_the_page_is_planted_by_a_test():
+def test_every_fault_on_the_page_is_injected_by_a_test():
     text = (ROOT / "docs/troubleshooting.md").read_text()
     sections = re.findall(r"^### (.*)\n\n(```output)?", text, re.MULTILINE)
     tests = "".join(path.read_text() for path in ROOT.glob("tests/faults/test_*.py"))
 
     assert len(sections) > 20
     for heading, shown in sections:
-        assert shown, f"{heading}: what does one see?"
+        assert shown, f"{heading}: the page shows no message"
         assert f'"{heading}"' in tests, f"{heading}: no test compares it with a log"
 
 

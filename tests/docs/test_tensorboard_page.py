@@ -1,6 +1,6 @@
 """TensorBoard on a run of lesson 5, opened in Chromium: make test.
 
-SCREENSHOTS=FOLDER pytest tests/docs/test_tensorboard_page.py keeps a picture of every tab.
+SCREENSHOTS=FOLDER pytest tests/docs/test_tensorboard_page.py saves a picture of every tab.
 """
 
 import io
@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from practice_cluster import alone
+from practice_cluster import hold_apt_lock
 
 selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
 from selenium import webdriver  # noqa: E402
@@ -26,9 +26,9 @@ FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 ]
-# high enough for a whole tab, since TensorBoard draws only what can be seen
+# high enough for a whole tab, since TensorBoard draws only what is visible
 WINDOW = (1200, 2400)
-# all elements that can be seen, in shadow roots and frames too
+# all visible elements, including those in shadow roots and frames
 SEEN = """
 const seen = [];
 (function walk(root) {
@@ -50,7 +50,7 @@ const texts = seen.map(
 """
 VAL = "['val_acc', 'val_f1', 'val_loss', 'val_precision', 'val_recall']"
 GRAPH = r"['input', 'Classifier', 'output', '1\u00d71\u00d728\u00d728']"
-# tab -> what can be seen on it once it shows its content
+# tab -> what is visible once it shows its content
 TABS = {
     "timeseries": f"{VAL}.every(t => texts.includes(t))"
     " && seen.filter(e => e.matches('line-chart canvas')).length === 5",
@@ -72,7 +72,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser_packages(tmp_path_factory):
-    with alone(tmp_path_factory):
+    with hold_apt_lock(tmp_path_factory):
         install_browser()
 
 
@@ -90,7 +90,7 @@ def install_browser():
 
 @pytest.fixture(scope="module")
 def server(module_clone, browser_packages, tmp_path_factory):
-    """A TensorBoard on the logs of a run, copied home as the guide says."""
+    """A TensorBoard on the logs of a run, copied home as the pages describe."""
     module_clone.git("switch", "--quiet", "5-improved-logging")
     done = module_clone.run(sys.executable, "run.py", "--local")
     assert done.returncode == 0, done.stderr
@@ -113,7 +113,9 @@ def browser(server, tmp_path_factory):
     options.binary_location = PACKAGES["chromium"]
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
-    service = webdriver.ChromeService(PACKAGES["chromium-driver"])  # so that none is downloaded
+    service = webdriver.ChromeService(
+        PACKAGES["chromium-driver"]
+    )  # so that Selenium downloads none
     driver = webdriver.Chrome(options=options, service=service)
     driver.set_window_size(*WINDOW)
     yield driver
@@ -128,7 +130,7 @@ def wait_until(condition, seconds=20):
 
 
 def open_tab(browser, server, tab):
-    """Tell whether the content of the tab appears; of the scalars, ask for those of validation."""
+    """Tell whether the content of the tab appears; scalars are filtered to validation."""
     browser.get("about:blank")  # a new hash alone would not load the page again
     page = {"timeseries": "?tagFilter=%5Eval_#timeseries", "scalars": "#scalars&tagFilter=%5Eval_"}
     browser.get(f"http://localhost:{server.port}/{page.get(tab, '#' + tab)}")
@@ -136,7 +138,7 @@ def open_tab(browser, server, tab):
 
 
 def take_screenshot(browser, name, folder):
-    """Return the picture of the page when it no longer changes."""
+    """Return a picture of the page once it no longer changes."""
     shots = [browser.get_screenshot_as_png()]
 
     def still():
@@ -174,7 +176,7 @@ def test_the_projector_draws_the_images(browser, server, tmp_path):
     assert sum(shades[200:]) > 1000
 
 
-def test_the_table_of_runs_shows_the_accuracy_that_the_log_shows(browser, server):
+def test_the_hparams_table_shows_the_accuracy_from_the_log(browser, server):
     open_tab(browser, server, "hparams")
 
     texts = browser.execute_script(SEEN + "return texts")

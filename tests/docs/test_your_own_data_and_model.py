@@ -1,4 +1,4 @@
-"""The files that docs/your-own-data-and-model.md tells to add, in a clone: make test."""
+"""The files that docs/your-own-data-and-model.md adds, in a clone: make test."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ COLOURS = {"daisy": (200, 200, 200), "rose": (190, 60, 60), "violet": (100, 60, 
 
 
 def block(beginning):
-    """The block of the page that begins with these words."""
+    """Return the block of the page that begins with these words."""
     [found] = [text for text in BLOCKS if text.lstrip().startswith(beginning)]
     return found
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder for each kind, with noisy photos of its colour in different sizes."""
+    """Make one folder per class, with noisy photos of its colour in different sizes."""
     rng, data = np.random.default_rng(0), tmp_path_factory.mktemp("data")
     for part, count in (("train", 60), ("test", 21)):
         for kind, colour in COLOURS.items():
@@ -89,7 +89,7 @@ def test_the_checkpoint_is_loaded_as_the_page_says(clone, photos):
     assert set(names) <= set(COLOURS)
 
 
-def test_the_help_shows_the_arguments_of_the_network_as_the_page_does(clone):
+def test_the_help_shows_the_network_arguments_as_on_the_page(clone):
     shown = clone.run(sys.executable, "run.py", "--arch", "small_cnn", "--help")
     other = clone.run(sys.executable, "run.py", "--arch=resnet18", "--width=8", "--dry-run")
 
@@ -98,7 +98,7 @@ def test_the_help_shows_the_arguments_of_the_network_as_the_page_does(clone):
     assert "unknown argument --width" in other.stderr
 
 
-def test_an_argument_of_ones_own_is_declared_once(clone):
+def test_a_custom_argument_is_declared_once(clone):
     file = clone.folder / "src/launch/arguments.py"
     place = 'def add_training_arguments(parser):\n    parser.begin_group("training")\n'
     declared = block('parser.add_argument(\n        "--weight_decay"')
@@ -114,7 +114,7 @@ def test_an_argument_of_ones_own_is_declared_once(clone):
     assert "weight decay of the optimizer, an L2 penalty (default: 0.0)" in shown.stdout
 
 
-def test_an_option_for_the_job_is_declared_and_turned_into_the_option(clone):
+def test_a_custom_job_argument_becomes_an_sbatch_option(clone):
     declared = block('parser.add_argument(\n        "--constraint"')
     turned = block("if hparams.constraint:")
     arguments = clone.folder / "src/launch/arguments.py"
@@ -140,7 +140,7 @@ def test_an_option_for_the_job_is_declared_and_turned_into_the_option(clone):
     assert "'a100; rm' is not a feature of nodes, such as a100" in refused.stderr
 
 
-def test_a_callback_of_ones_own_is_a_file_and_its_name_in_the_list(clone):
+def test_a_custom_callback_needs_a_file_and_a_list_entry(clone):
     file, main = clone.folder / "src/callbacks/epoch_time.py", clone.folder / "src/main.py"
     file.write_text(block('"""Log how long each epoch takes'))
     text = main.read_text().replace("CleanStart(),\n", "CleanStart(), EpochTime(),\n")
@@ -157,7 +157,7 @@ def test_a_callback_of_ones_own_is_a_file_and_its_name_in_the_list(clone):
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
-def test_photos_that_are_missing_are_one_sentence(clone, tmp_path, missing):
+def test_missing_photos_are_reported_in_one_sentence(clone, tmp_path, missing):
     for kind in ("rose", "violet") if missing == "test" else ():
         (tmp_path / "flowers/train" / kind).mkdir(parents=True)
 

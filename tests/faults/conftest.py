@@ -1,4 +1,4 @@
-"""What the tests of planted faults share: a login node on lesson 8, and the page that they hold."""
+"""Shared by the tests of injected faults: a login node on lesson 8, and the page they check."""
 
 import re
 
@@ -12,7 +12,7 @@ PAGE = ROOT / "docs/troubleshooting.md"
 
 @pytest.fixture(scope="module")
 def module_login_node(practice_cluster, module_clone):
-    practice_cluster.heal()
+    practice_cluster.repair()
     return SlurmLoginNode(practice_cluster, module_clone)
 
 
@@ -26,8 +26,8 @@ def login_node(module_login_node):
 
 
 @pytest.fixture
-def plant(login_node):
-    """Plant a statement into the 30th training step of one process."""
+def inject_fault(login_node):
+    """Insert a statement into the 30th training step of one process."""
 
     def edit(statement, rank=0):
         [program] = [
@@ -45,19 +45,19 @@ STEP = "    def training_step(self, batch, batch_idx):\n"
 
 
 def sections():
-    """Heading -> text, of the faults on the page."""
+    """Return heading -> text for the faults on the page."""
     found = re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", PAGE.read_text(), re.M | re.S)
     return dict(found)
 
 
 @pytest.fixture
 def page():
-    """Compare a log with what the page says that one sees; <word> on the page stands for any."""
+    """Compare a log with the message on the page; <word> on the page matches any text."""
 
     def shows(heading, text):
         block = re.search(r"^```output\n(.*?)^```", sections()[heading], re.M | re.S)[1]
         for line in block.splitlines():
             pattern = re.sub(r"<[a-z][\w /-]*>", ".+?", re.escape(line).replace(r"\ ", " "))
-            assert re.search(pattern, text), f"not seen: {line}\n{text[-3000:]}"
+            assert re.search(pattern, text), f"not in the log: {line}\n{text[-3000:]}"
 
     return shows

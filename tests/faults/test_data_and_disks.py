@@ -1,4 +1,4 @@
-"""Bad data, full disks and small shared memory: make test."""
+"""Damaged data, full disks and too little shared memory: make test."""
 
 import shutil
 import subprocess
@@ -21,25 +21,23 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
 
 @pytest.fixture
 def small_disk(login_node):
-    """A folder of the clone that holds one checkpoint (5 MB) and not two."""
+    """A folder of the clone with room for one checkpoint (5 MB) but not two."""
     folder = login_node.folder / "small"
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting needs root")
+        pytest.skip("only root can mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
     folder.rmdir()
 
 
-def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
-    login_node, page, small_disk
-):
+def test_f13_a_full_disk_is_explained_and_keeps_the_last_checkpoint(login_node, page, small_disk):
     job = login_node.submit_run_sh(LAST, "--ntasks-per-node=1", args=["--log_path=small", *LASTING])
 
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "FAILED"
+    assert login_node.accounting_state(job) == "FAILED"
     log = login_node.run_sh_log(job)
     assert "Traceback" not in log
     assert not list(small_disk.rglob("DONE.json"))
@@ -56,7 +54,7 @@ def test_f13_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
 
 
 @pytest.mark.parametrize("branch", ["3-improved-data-loading", LAST])
-def test_f14_a_small_shared_memory_is_one_sentence(login_node, page, branch):
+def test_f14_too_little_shared_memory_is_explained(login_node, page, branch):
     login_node.clone.git("switch", "--quiet", branch)
     program = "-m src.main"
     if branch == LAST:
@@ -67,21 +65,21 @@ def test_f14_a_small_shared_memory_is_one_sentence(login_node, page, branch):
     done = login_node.clone.run(*words, env=login_node.env, timeout=120)
 
     if "unshare" in done.stderr:
-        pytest.skip("a private mount needs root")
+        pytest.skip("only root can make a private mount")
     assert done.returncode == 1
     assert "test loss" not in done.stdout
     page("The shared memory is too small", done.stderr)
 
 
-def test_f14_a_worker_that_is_killed_is_one_sentence(login_node, plant, page):
-    plant("from multiprocessing import active_children as a; os.kill(a()[0].pid, 9)")
+def test_f14_a_killed_worker_is_explained(login_node, inject_fault, page):
+    inject_fault("from multiprocessing import active_children as a; os.kill(a()[0].pid, 9)")
 
-    [job] = login_node.launched("--num_workers=1", *LASTING)
+    [job] = login_node.launch_jobs("--num_workers=1", *LASTING)
 
-    page("A process that loads data was killed", login_node.failed(job))
+    page("A process that loads data was killed", login_node.wait_for_failure(job))
 
 
-def test_f14_a_worker_that_is_killed_with_a_batch_on_its_way_is_one_sentence():
+def test_f14_a_worker_killed_while_it_sends_a_batch_is_explained():
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     worker = context.Process(target=lambda: (queue.put(torch.zeros(3)), time.sleep(60)))
@@ -110,14 +108,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_f24_damaged_data_fail_the_job_before_it_trains(login_node, page, tmp_path, damage):
+def test_f24_damaged_data_fail_the_job_before_training(login_node, page, tmp_path, damage):
     change, sentence = DAMAGE[damage]
     folder = tmp_path / "cifar-10-batches-py"
     shutil.copytree(login_node.folder / "data/cifar-10-batches-py", folder)
     change(folder / "data_batch_4")
 
-    [job] = login_node.launched("--num_nodes=2", f"--data_dir={tmp_path}", *FAST)
-    log = login_node.failed(job)
+    [job] = login_node.launch_jobs("--num_nodes=2", f"--data_dir={tmp_path}", *FAST)
+    log = login_node.wait_for_failure(job)
 
     assert f"data_batch_4 {sentence}" in log
     assert "Traceback" not in log

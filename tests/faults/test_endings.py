@@ -1,4 +1,4 @@
-"""How jobs end that do not train to their end: make test."""
+"""How jobs end whose training does not finish: make test."""
 
 import time
 
@@ -18,8 +18,8 @@ BY_SBATCH = [LESSON_1, LESSON_2, LESSON_3]
 BY_RUN_PY = ["5-improved-logging", "8-distributed-training"]
 
 
-def begun(login_node, branch):
-    """Start a training that lasts, and return the job once it has trained an epoch."""
+def start_training(login_node, branch):
+    """Start a long training, and return the job once it has trained one epoch."""
     login_node.clone.git("switch", "--quiet", branch)
     program = login_node.folder / "src/main.py"
     program.write_text(program.read_text().replace("max_epochs=10,", "max_epochs=500,"))
@@ -29,26 +29,26 @@ def begun(login_node, branch):
 
 
 @pytest.mark.parametrize("branch", BY_SBATCH)
-def test_f10_a_signal_to_the_step_never_shows_completed_in_lessons_1_to_3(login_node, page, branch):
-    job = begun(login_node, branch)
+def test_f10_a_signalled_step_is_not_completed_in_lessons_1_to_3(login_node, page, branch):
+    job = start_training(login_node, branch)
 
     login_node.run(["scancel", "--signal=TERM", f"{job}.0"])
     login_node.wait(job)
 
     log = login_node.run_sh_log(job)
-    assert login_node.accounted(job) == "FAILED"
+    assert login_node.accounting_state(job) == "FAILED"
     assert "test loss" not in log
     assert not list(login_node.folder.glob("lightning_logs/*/DONE.json"))
     page("A process was ended by SIGTERM", log)
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "KILL", "USR1"])
-def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(login_node, page, signal):
-    [job] = login_node.launched("--num_nodes=2", *FAST)
+def test_f10_a_training_ended_by_a_signal_is_not_completed(login_node, page, signal):
+    [job] = login_node.launch_jobs("--num_nodes=2", *FAST)
     login_node.wait_for_training(job)
 
     login_node.run(["scancel", f"--signal={signal}", f"{job}.0"])
-    log = login_node.failed(job)
+    log = login_node.wait_for_failure(job)
 
     sentences = {
         "TERM": "A process was ended by SIGTERM",
@@ -61,89 +61,91 @@ def test_f10_a_training_that_is_ended_by_a_signal_is_not_completed(login_node, p
         page(sentences[signal], log)
 
 
-def test_f10_a_job_that_is_cancelled_is_not_completed(login_node):
-    [job] = login_node.launched("--num_nodes=2", *FAST)
+def test_f10_a_cancelled_job_is_not_completed(login_node):
+    [job] = login_node.launch_jobs("--num_nodes=2", *FAST)
     login_node.wait_for_training(job)
 
     login_node.run(["scancel", job])
 
-    login_node.failed(job)
-    assert login_node.accounted(job) == "CANCELLED"
+    login_node.wait_for_failure(job)
+    assert login_node.accounting_state(job) == "CANCELLED"
 
 
 def test_f10_a_job_at_its_time_limit_is_not_completed(login_node, page):
-    [job] = login_node.launched("--time_min=1", "--arch=fully_connected", "--max_epochs=100000")
+    [job] = login_node.launch_jobs("--time_min=1", "--arch=fully_connected", "--max_epochs=100000")
 
-    log = login_node.failed(job, timeout=240)
+    log = login_node.wait_for_failure(job, timeout=240)
 
-    assert login_node.accounted(job) == "TIMEOUT"
+    assert login_node.accounting_state(job) == "TIMEOUT"
     page("The time was too short", log)
 
 
 @pytest.mark.parametrize("branch", BY_RUN_PY)
-def test_f10_a_training_that_raises_is_not_completed(login_node, plant, page, branch):
+def test_f10_a_training_that_raises_is_not_completed(login_node, inject_fault, page, branch):
     login_node.clone.git("switch", "--quiet", branch)
-    plant("raise ValueError('boom')")
+    inject_fault("raise ValueError('boom')")
 
-    [job] = login_node.launched()
+    [job] = login_node.launch_jobs()
 
-    page("The program has a mistake", login_node.failed(job))
+    page("The program has a mistake", login_node.wait_for_failure(job))
 
 
 @pytest.mark.parametrize("branch", BY_RUN_PY)
-def test_f10_a_training_over_its_memory_is_not_completed(login_node, plant, page, branch):
+def test_f10_a_training_over_its_memory_limit_is_not_completed(
+    login_node, inject_fault, page, branch
+):
     login_node.clone.git("switch", "--quiet", branch)
-    plant("hog = b'x' * 3 * 2**30; time.sleep(60)")
+    inject_fault("hog = b'x' * 3 * 2**30; time.sleep(60)")
 
-    [job] = login_node.launched("--mem_gb=2")
+    [job] = login_node.launch_jobs("--mem_gb=2")
 
-    page("The memory was too small", login_node.failed(job))
+    page("The memory was too small", login_node.wait_for_failure(job))
 
 
 def test_f10_a_training_that_diverges_is_not_completed(login_node, page):
-    [job] = login_node.launched(
+    [job] = login_node.launch_jobs(
         "--optimizer=SGD", "--learning_rate=1000", "--arch=fully_connected", "--max_epochs=1"
     )
 
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "FAILED"
+    assert login_node.accounting_state(job) == "FAILED"
     assert not list(login_node.folder.glob("*logs/**/DONE.json"))
     page("The training has diverged", login_node.log(job, "err"))
 
 
-def test_f10_only_a_training_to_its_end_leaves_a_file_that_says_so(login_node):
+def test_f10_a_finished_training_writes_done_json(login_node):
     job = login_node.submit_run_sh(LESSON_2)
 
     assert login_node.wait(job) == "COMPLETED"
 
     done = (login_node.folder / f"lightning_logs/version_{job}/DONE.json").read_text()
-    assert '"steps": 220' in done  # 10 epochs of 1350 images, 64 in a step
+    assert '"steps": 220' in done  # 10 epochs of 1350 images, 64 per step
     assert '"test_acc": 0.9' in done
 
 
 @pytest.mark.parametrize("branch", [*BY_SBATCH, "8-distributed-training"])
-def test_f6_a_job_that_starts_again_keeps_its_first_log(login_node, branch):
+def test_f6_a_restarted_job_keeps_its_first_log(login_node, branch):
     if branch in BY_SBATCH:
-        job, log = begun(login_node, branch), login_node.run_sh_log
+        job, log = start_training(login_node, branch), login_node.run_sh_log
         if branch != LESSON_1:
             done = login_node.folder / f"lightning_logs/version_{job}/DONE.json"
             done.write_text("of an earlier start")
     else:
-        [job] = login_node.launched(*FAST)
+        [job] = login_node.launch_jobs(*FAST)
         login_node.wait_for_training(job)
         log = login_node.log
         done = login_node.folder / "logs/cifar10/version_0/DONE.json"
         done.write_text("of an earlier start")
 
     login_node.run(["scontrol", "requeue", job])
-    wait_until(lambda: login_node.state_of(job) == "PENDING", 60, "in the queue again")
+    wait_until(lambda: login_node.state_of(job) == "PENDING", 60, "the requeued job")
     time.sleep(2)
     login_node.start_soon(job)
-    wait_until(lambda: log(job).count("epoch  1/") == 2, 120, "a second first epoch")
+    wait_until(lambda: log(job).count("epoch  1/") == 2, 120, "the first epoch of the second start")
     login_node.run(["scancel", job])
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "CANCELLED"
+    assert login_node.accounting_state(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
     assert not list(login_node.folder.glob("*logs/**/DONE.json"))

@@ -1,4 +1,4 @@
-"""Launches that go wrong, against a real Slurm: make test."""
+"""Launches that fail, against a real Slurm: make test."""
 
 import re
 import shutil
@@ -20,14 +20,14 @@ def left_behind(login_node):
 
 
 REFUSED = {
-    "a partition that is not there": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition"),
+    "an unknown partition": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition"),
     "more memory than a node has": (["--mem_gb=100000"], {}, "Memory specification"),
     "more CPUs than a node has": (["--num_workers=256"], {}, "More processors requested"),
 }
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_f15_what_slurm_refuses_is_not_submitted(login_node, page, reason):
+def test_f15_a_request_that_slurm_refuses_is_not_submitted(login_node, page, reason):
     args, env, expected = REFUSED[reason]
 
     done = login_node.launch(*args, **env)
@@ -39,7 +39,7 @@ def test_f15_what_slurm_refuses_is_not_submitted(login_node, page, reason):
     page("Slurm refuses the job", done.stderr)
 
 
-def test_f15_without_sbatch_nothing_looks_submitted(login_node, page, tmp_path):
+def test_f15_a_launch_without_sbatch_leaves_nothing_behind(login_node, page, tmp_path):
     for tool in ("bash", "cat"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
 
@@ -51,11 +51,11 @@ def test_f15_without_sbatch_nothing_looks_submitted(login_node, page, tmp_path):
     page("sbatch is missing", done.stderr)
 
 
-def test_f15_a_dead_controller_is_one_sentence(login_node, page):
+def test_f15_a_dead_controller_is_reported_in_one_sentence(login_node, page):
     login_node.main.kill("slurmctld")
 
     done = login_node.launch()
-    login_node.main.heal()
+    login_node.main.repair()
 
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -63,7 +63,7 @@ def test_f15_a_dead_controller_is_one_sentence(login_node, page):
     page("The controller does not answer", done.stderr)
 
 
-def test_f16_a_value_that_could_be_a_command_is_refused_and_not_run(login_node, page):
+def test_f16_a_value_that_contains_a_command_is_refused_and_not_run(login_node, page):
     done = login_node.launch("--experiment_name=x;touch PWNED;")
 
     assert done.returncode == 2
@@ -83,7 +83,7 @@ def test_f16_a_job_that_launches_itself_is_refused(login_node, page):
     assert not left_behind(login_node)
 
 
-def test_f16_a_job_that_only_prints_a_script_is_refused(login_node):
+def test_f16_a_dry_run_under_srun_is_refused(login_node):
     words = ["srun", "--ntasks=1", sys.executable, "run.py", "--local", "--dry-run"]
 
     done = login_node.clone.run(*words, env=login_node.env)
@@ -93,10 +93,10 @@ def test_f16_a_job_that_only_prints_a_script_is_refused(login_node):
     assert "Traceback" not in done.stderr
 
 
-def test_f17_ten_launches_at_once_are_ten_jobs_with_ten_folders(login_node):
+def test_f17_ten_launches_at_once_get_ten_jobs_and_ten_folders(login_node):
     command = [sys.executable, "run.py", *FAST]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # so that they all wait in the queue, to be counted
+    # drained, so that all jobs stay in the queue and can be counted
     nodes = ["scontrol", "update", "nodename=node[1-2]"]
     login_node.run([*nodes, "state=drain", "reason=test"])
 
@@ -119,10 +119,10 @@ def test_f17_ten_launches_at_once_are_ten_jobs_with_ten_folders(login_node):
     assert {line.rsplit("/", 1)[1] for line in queued} == scripts
 
 
-def test_f23_an_environment_that_is_missing_fails_the_job_in_one_sentence(login_node, page):
-    [job] = login_node.launched(VENV="/nowhere")
+def test_f23_a_missing_environment_fails_the_job_in_one_sentence(login_node, page):
+    [job] = login_node.launch_jobs(VENV="/nowhere")
 
-    log = login_node.failed(job)
+    log = login_node.wait_for_failure(job)
 
     assert log.count("\n") == 1
     page("The environment is missing", log)
@@ -134,7 +134,7 @@ def test_f23_a_job_submitted_from_another_folder_fails_in_one_sentence(
 ):
     login_node.clone.git("switch", "--quiet", branch)
     script, log = login_node.folder / "run.sh", tmp_path / "log"
-    # the environment is found from everywhere, as on sites that share one
+    # an absolute path, as on sites that share one environment
     options = [f"--output={log}", f"--export=ALL,VENV={sys.prefix}"]
 
     job = login_node.main.submit(script, *options, cwd=tmp_path)

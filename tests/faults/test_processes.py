@@ -1,4 +1,4 @@
-"""Processes that are too many, too few, dead or stuck: make test."""
+"""Too many, too few, dead or stuck processes: make test."""
 
 import re
 import socket
@@ -15,7 +15,7 @@ FAST = ["--arch=fully_connected", "--max_epochs=1"]
 LASTING = ["--arch=fully_connected", "--max_epochs=500"]
 
 
-# --- F18: counts
+# --- F18: numbers of processes
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
         ("-n1 --gres=gpu:1", "--accelerator=gpu", "PyTorch sees no NVIDIA GPU here"),
     ],
 )
-def test_f18_counts_that_differ_from_those_of_srun_are_one_sentence(
+def test_f18_counts_that_differ_from_srun_are_reported_in_one_sentence(
     login_node, page, srun, shape, sentence
 ):
     words = ["srun", "--mem=2G", "--kill-on-bad-exit=1", *srun.split()]
@@ -37,7 +37,7 @@ def test_f18_counts_that_differ_from_those_of_srun_are_one_sentence(
 
     done = login_node.clone.run(*words, env=login_node.env, timeout=60)
 
-    assert done.returncode != 0  # 1, or 143 where the other tasks were ended first
+    assert done.returncode != 0  # 1, or 143 if srun ended this task first
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     page("There is no GPU" if "gpu" in shape else "The counts differ", done.stderr)
@@ -66,17 +66,17 @@ def test_f18_a_launch_with_wrong_counts_leaves_nothing_behind(login_node, args, 
 @pytest.mark.parametrize(
     "options", [["--ntasks-per-node=2"], ["--nodes=2"]], ids=["two tasks", "two nodes"]
 )
-def test_f18_lessons_of_one_process_refuse_more(login_node, page, options):
+def test_f18_single_process_lessons_refuse_more_tasks(login_node, page, options):
     job = login_node.submit_run_sh("2-lightning-module", *options)
 
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "FAILED"
+    assert login_node.accounting_state(job) == "FAILED"
     page("The program is a single process", login_node.run_sh_log(job))
     assert "Traceback" not in login_node.run_sh_log(job)
 
 
-def test_f18_a_launcher_of_one_process_refuses_more(login_node):
+def test_f18_a_single_process_run_py_refuses_more_tasks(login_node):
     login_node.clone.git("switch", "--quiet", "5-improved-logging")
 
     done = login_node.clone.run(
@@ -88,7 +88,7 @@ def test_f18_a_launcher_of_one_process_refuses_more(login_node):
     assert "Traceback" not in done.stderr
 
 
-def test_f18_counts_that_fit_train_whichever_option_named_them(login_node):
+def test_f18_matching_counts_train_whichever_option_sets_them(login_node):
     words = ["srun", "--nodes=2", "--ntasks=2", "--mem=4G", "--kill-on-bad-exit=1"]
     words += [sys.executable, "run.py", "--local", "--num_nodes=2", *FAST]
 
@@ -103,7 +103,7 @@ def test_f18_counts_that_fit_train_whichever_option_named_them(login_node):
 
 
 @pytest.mark.parametrize("shape", ["--num_nodes=2", "", "--devices=2"])
-def test_f19_a_forgotten_srun_is_one_sentence(login_node, page, shape):
+def test_f19_a_forgotten_srun_is_reported_in_one_sentence(login_node, page, shape):
     script = f"#!/bin/bash\n{sys.executable} run.py --local {' '.join(FAST)} {shape}\n"
     (login_node.folder / "forgotten.sh").write_text(script)
     options = ["--nodes=2", "--ntasks-per-node=1", "--output=forgotten.out", "--wait"]
@@ -123,7 +123,7 @@ def test_f19_a_forgotten_srun_is_one_sentence(login_node, page, shape):
 FAULTS = {
     "killed": ("os.kill(os.getpid(), 9)", "A process was killed"),
     "out of memory": ("hog = b'x' * 3 * 2**30; time.sleep(60)", "The memory was too small"),
-    # it lives on, so that Slurm has no reason to end the other one first
+    # it stays alive, so that Slurm has no reason to end the other one first
     "disconnected": (
         "import contextlib, glob, socket\n"
         "            for fd in glob.glob('/proc/self/fd/*'):\n"
@@ -139,42 +139,42 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_f20_the_job_ends_with_a_process_that_dies(login_node, plant, page, fault):
+def test_f20_the_job_ends_when_a_process_dies(login_node, inject_fault, page, fault):
     statement, heading = FAULTS[fault]
-    plant(statement, rank=1)
+    inject_fault(statement, rank=1)
 
-    [job] = login_node.launched("--num_nodes=2", "--mem_gb=2", *LASTING)
-    log = login_node.failed(job, timeout=90)
+    [job] = login_node.launch_jobs("--num_nodes=2", "--mem_gb=2", *LASTING)
+    log = login_node.wait_for_failure(job, timeout=90)
 
     page(heading, log)
     assert login_node.sacct(job, "State")[f"{job}.0"]["State"] != "COMPLETED"
     assert "Traceback" not in log
 
 
-def test_f20_a_process_that_raises_ends_the_job_and_says_where(login_node, plant):
-    plant("raise ValueError('boom')", rank=1)
+def test_f20_a_process_that_raises_ends_the_job_and_shows_where(login_node, inject_fault):
+    inject_fault("raise ValueError('boom')", rank=1)
 
-    [job] = login_node.launched("--num_nodes=2", *LASTING)
-    log = login_node.failed(job, timeout=90)
+    [job] = login_node.launch_jobs("--num_nodes=2", *LASTING)
+    log = login_node.wait_for_failure(job, timeout=90)
 
     assert "ValueError: boom" in log
-    # whichever comes first: the end of the connection, or Slurm's signal
+    # either can come first: the end of the connection, or Slurm's signal
     assert re.search("process 0: (another process ended|ended by SIGTERM)", log), log
 
 
-def test_f20_the_job_ends_with_a_process_that_is_stuck(login_node, plant, page):
-    plant("os.kill(os.getpid(), 19)", rank=1)  # SIGSTOP
+def test_f20_the_job_ends_when_a_process_is_stuck(login_node, inject_fault, page):
+    inject_fault("os.kill(os.getpid(), 19)", rank=1)  # SIGSTOP
 
-    [job] = login_node.launched("--num_nodes=2", "--timeout_min=1", *LASTING)
-    log = login_node.failed(job, timeout=150)
+    [job] = login_node.launch_jobs("--num_nodes=2", "--timeout_min=1", *LASTING)
+    log = login_node.wait_for_failure(job, timeout=150)
 
     page("A process is stuck", log)
     assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("statement", ["os.kill(os.getpid(), 9)", "raise ValueError('boom')"])
-def test_f20_without_slurm_too_no_process_is_left(login_node, plant, statement):
-    plant(statement, rank=1)
+def test_f20_no_process_is_left_without_slurm_either(login_node, inject_fault, statement):
+    inject_fault(statement, rank=1)
 
     done = login_node.clone.run(
         *(sys.executable, "run.py", "--local", "--devices=2", *LASTING), timeout=120
@@ -186,11 +186,11 @@ def test_f20_without_slurm_too_no_process_is_left(login_node, plant, statement):
     assert left == ""
 
 
-# --- F25: a node that is lost
+# --- F25: a lost node
 
 
-def test_f25_a_job_whose_node_was_lost_starts_again(login_node, page):
-    [job] = login_node.launched("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
+def test_f25_a_job_restarts_after_its_node_is_lost(login_node, page):
+    [job] = login_node.launch_jobs("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
     login_node.wait_for_training(job)
 
     login_node.main.kill("node2")
@@ -227,7 +227,7 @@ def test_f21_two_trainings_in_one_job_both_finish(login_node):
     assert [steps[f"{job}.{number}"]["NTasks"] for number in (0, 1)] == ["2", "2"]
 
 
-def test_f21_a_port_that_is_taken_is_one_sentence(login_node, page):
+def test_f21_a_port_in_use_is_reported_in_one_sentence(login_node, page):
     with socket.socket() as other:
         other.bind(("", 0))
         other.listen()
@@ -242,7 +242,7 @@ def test_f21_a_port_that_is_taken_is_one_sentence(login_node, page):
     assert "Traceback" not in done.stderr
 
 
-# --- F22: CPUs of each task
+# --- F22: CPUs per task
 
 
 SCRIPTS = [
@@ -253,11 +253,11 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name + path.name)
-def test_f22_srun_learns_how_many_cpus_each_task_has(script):
+def test_f22_scripts_tell_srun_the_cpus_per_task(script):
     text = script.read_text()
 
     before, srun, _ = text.partition("\nsrun ") if "\nsrun " in text else text.partition("  srun ")
 
-    # it exports SRUN_CPUS_PER_TASK: tests/launch/test_job_env.py
+    # job_env.sh exports SRUN_CPUS_PER_TASK: see tests/launch/test_job_env.py
     assert srun
     assert "\nsource cluster/job_env.sh\n" in before

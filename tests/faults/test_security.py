@@ -1,4 +1,4 @@
-"""Files and folders that would run code: make test."""
+"""Files and folder names that try to run code: make test."""
 
 import hashlib
 import pickle
@@ -23,8 +23,8 @@ def pwned(login_node):
 
 
 def test_a_hostile_batch_file_is_not_even_opened(login_node, page, hostile_data):
-    [job] = login_node.launched(f"--data_dir={hostile_data}", *FAST)
-    log = login_node.failed(job)
+    [job] = login_node.launch_jobs(f"--data_dir={hostile_data}", *FAST)
+    log = login_node.wait_for_failure(job)
 
     assert "data_batch_1 is damaged" in log
     assert "Traceback" not in log
@@ -32,13 +32,13 @@ def test_a_hostile_batch_file_is_not_even_opened(login_node, page, hostile_data)
     page("The data are missing or damaged", log)
 
 
-def test_a_hostile_batch_file_with_sums_to_match_runs_nothing(login_node, page, hostile_data):
+def test_a_hostile_batch_file_with_matching_sums_runs_nothing(login_node, page, hostile_data):
     batch, sums = (hostile_data / "cifar-10-batches-py" / n for n in ("data_batch_1", "SHA256SUMS"))
     new = hashlib.sha256(batch.read_bytes()).hexdigest()
     sums.write_text(re.sub(r"\w{64}(?=  data_batch_1$)", new, sums.read_text(), flags=re.M))
 
-    [job] = login_node.launched(f"--data_dir={hostile_data}", *FAST)
-    log = login_node.failed(job)
+    [job] = login_node.launch_jobs(f"--data_dir={hostile_data}", *FAST)
+    log = login_node.wait_for_failure(job)
 
     assert "Traceback" not in log
     assert not pwned(login_node)
@@ -58,8 +58,8 @@ def test_hostile_weights_run_nothing(login_node, page, tmp_path):
     cache.mkdir(parents=True)
     (cache / WEIGHTS).write_bytes(pickle.dumps(Hostile()))
 
-    [job] = login_node.launched("--weights=DEFAULT", "--max_epochs=1", TORCH_HOME=str(tmp_path))
-    log = login_node.failed(job)
+    [job] = login_node.launch_jobs("--weights=DEFAULT", "--max_epochs=1", TORCH_HOME=str(tmp_path))
+    log = login_node.wait_for_failure(job)
 
     assert f"{WEIGHTS} is damaged" in log
     assert "Traceback" not in log
@@ -74,7 +74,7 @@ def test_a_hostile_checkpoint_runs_nothing(login_node, page):
     checkpoint = torch.load(good, weights_only=True)
     hostile = login_node.folder / "hostile.ckpt"
     torch.save({**checkpoint, "callbacks": Hostile()}, hostile)
-    # the lines of the page for researchers
+    # the lines of docs/your-own-data-and-model.md
     page_text = (ROOT / "docs/your-own-data-and-model.md").read_text()
     [lines] = re.findall(r"```python\n(from src\.models.*?)```", page_text, re.DOTALL)
 
@@ -89,7 +89,7 @@ def test_a_hostile_checkpoint_runs_nothing(login_node, page):
     page("A checkpoint would run code", loaded[1].stderr)
 
 
-def test_f16_a_folder_whose_name_could_be_commands_runs_nothing(
+def test_f16_a_folder_name_that_contains_commands_runs_nothing(
     course, sample_data, practice_cluster, tmp_path
 ):
     name = """it's $(touch PWNED); a "folder" * `touch PWNED` #SBATCH & é"""
@@ -97,7 +97,7 @@ def test_f16_a_folder_whose_name_could_be_commands_runs_nothing(
     home.mkdir()
     login_node = SlurmLoginNode(practice_cluster, make_clone(course, sample_data, home))
 
-    [job] = login_node.launched("--num_nodes=2", *FAST)
+    [job] = login_node.launch_jobs("--num_nodes=2", *FAST)
     state = login_node.wait(job)
 
     assert state == "COMPLETED", login_node.log(job) + login_node.log(job, "err")

@@ -1,4 +1,4 @@
-"""The course as a learner has it: a clone of this working tree with its lesson branches."""
+"""The course as a learner sees it: a clone of this working tree with its lesson branches."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Clone:
 
 
 class Hostile:
-    """What runs code as soon as it is unpickled, and leaves a file PWNED where that happened."""
+    """An object that runs code when it is unpickled: it writes a file PWNED."""
 
     def __reduce__(self):
         return exec, ("open('PWNED', 'w')",)
 
 
-def copy_of_the_working_tree(target: Path) -> None:
-    """Copy what git would commit: files that it tracks, and new ones that it does not ignore."""
+def copy_working_tree(target: Path) -> None:
+    """Copy what git would commit: tracked files, and new ones that are not ignored."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
@@ -64,7 +64,7 @@ def copy_of_the_working_tree(target: Path) -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment without what this shell has of git, Slurm, make and the course."""
+    """Return the environment without variables of git, Slurm, make and the course."""
     ours = (*SITE, "GIT_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV", "PYTHONPATH", "OMP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -72,10 +72,10 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
-    """A repository with one commit, main, that holds this working tree."""
+    """A repository with a single commit on main, which contains this working tree."""
     origin = tmp_path_factory.mktemp("origin") / "hpc-starter"
     origin.mkdir()
-    copy_of_the_working_tree(origin)
+    copy_working_tree(origin)
     source = Clone(origin, clean_environment(origin.parent))
     source.git("init", "--quiet", "--initial-branch=main")
     source.git("config", "user.name", "A Learner")
@@ -86,7 +86,7 @@ def course(tmp_path_factory):
 
 
 def make_clone(course: Clone, sample_data: Path, home: Path) -> Clone:
-    """Clone the course into a new home, build its lesson branches, copy the sample data."""
+    """Clone the course into a new home, build its lesson branches, and copy the sample data."""
     folder = home / "hpc-starter"
     course.git("clone", "--quiet", str(course.folder), str(folder))
     cloned = Clone(folder, {**course.env, "HOME": str(home)})
@@ -107,7 +107,7 @@ def module_clone(course, sample_data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sample_data(tmp_path_factory):
-    """A folder that data/make_sample.py has filled."""
+    """A folder filled by data/make_sample.py."""
     folder = tmp_path_factory.mktemp("data")
     command = [sys.executable, str(ROOT / "data/make_sample.py"), str(folder)]
     subprocess.run(command, check=True, capture_output=True)
@@ -115,7 +115,7 @@ def sample_data(tmp_path_factory):
 
 
 def epochs(log: str) -> list[tuple[float, ...]]:
-    """The numbers of the epoch lines: training loss and accuracy, validation loss and accuracy."""
+    """Return the numbers of the epoch lines: loss and accuracy of training, then validation."""
     return [tuple(map(float, line.groups()[1:])) for line in EPOCH_LINE.finditer(log)]
 
 

@@ -1,4 +1,4 @@
-"""An https server on this machine, for tests of what downloads data and weights."""
+"""An https server on this machine, for tests of the downloads of data and weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves /good, /bad (wrong bytes), /whole (no ranges) and /plain (sends on to http)."""
+    """Serve /good, /bad (wrong bytes), /whole (no ranges) and /plain (redirects to http)."""
 
     daemon_threads = True
     files: dict[str, bytes]
@@ -22,7 +22,7 @@ class Mirror(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-        # the handshake belongs in the thread of the request, not in the accepting one
+        # shake hands in the thread of the request, not in the one that accepts connections
         self.socket = context.wrap_socket(
             self.socket,
             server_side=True,
@@ -31,12 +31,12 @@ class Mirror(ThreadingHTTPServer):
         self.files = {}
         self.url = f"https://127.0.0.1:{self.server_port}"
         self.requests: list[tuple[str, str | None, int]] = []  # path, range, bytes sent
-        self.cuts: list[int] = []  # each cuts one response after so many bytes
-        self.hold_at = 0  # hold the first response after so many bytes, until released
+        self.cuts: list[int] = []  # each entry cuts one response after that many bytes
+        self.hold_at = 0  # hold the first response after that many bytes, until released
         self.held, self.released = threading.Event(), threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Stay quiet when a client is killed."""
+        """Print nothing when a client is killed."""
 
 
 class Handler(BaseHTTPRequestHandler):

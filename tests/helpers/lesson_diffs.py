@@ -1,4 +1,4 @@
-"""Measures of a step between two lessons, for `pytest tests/lessons/test_lesson_diffs.py`."""
+"""Measure the step between two lessons, for `pytest tests/lessons/test_lesson_diffs.py`."""
 
 import ast
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import layers
 
-# lines that a step may insert and delete in the training code: src/ without new files, without
-# src/launch (how it is started) and without the sentences for errors
+# lines that a step may insert and delete in the training code: src/ without new files,
+# src/launch and src/utils/errors.py
 BUDGETS = {2: 145, 3: 15, 4: 45, 5: 90, 6: 85, 7: 45, 8: 55}
-MOVING = 6  # the lesson that may move lines between files besides
+MOVING = 6  # the lesson in which moved lines do not count
 LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 60}
 ERRORS = "src/utils/errors.py"
 ERRORS_BUDGET = 40
@@ -40,7 +40,7 @@ NEW_FILES = {
         "src/utils/slurm.py": 130,
     },
 }
-# lines of src/main.py, from this lesson on
+# maximum number of lines of src/main.py, from this lesson on
 MAIN = {1: 130, 2: 180, 5: 220, 6: 130}
 MAX_REWRITE_RATIO = 1.4
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}
@@ -58,7 +58,7 @@ class Hunk:
 
 @dataclass
 class File:
-    """What a step does to one file; lines are (text, moved from or to elsewhere)."""
+    """What a step does to one file; a line is (text, whether it moved)."""
 
     old: str | None = None
     new: str | None = None
@@ -68,7 +68,7 @@ class File:
 
 
 def lessons(root):
-    """Number -> {path: text}, of all lessons of a working tree."""
+    """Return number -> {path: text} for all lessons of a working tree."""
     with contextlib.chdir(root), layers.snapshot() as (tree, env):
         found = layers.read_lessons(layers.read_tree(tree, env), env)
         blobs = {line.split()[2] for lesson in found for line in lesson.program.values()}
@@ -80,7 +80,7 @@ def lessons(root):
 
 
 def git_diff(old, new, context):
-    """The diff of two snapshots as git shows it to a learner, with moved lines in other colours."""
+    """Return the diff of two snapshots as git shows it, with moved lines in other colours."""
     with tempfile.TemporaryDirectory() as folder:
         for side, files in (("a", old), ("b", new)):
             Path(folder, side).mkdir()
@@ -100,7 +100,7 @@ def git_diff(old, new, context):
 
 
 def step(old, new, context=0):
-    """The files that differ between two snapshots."""
+    """Return the files that differ between two snapshots."""
     files = []
     for line in git_diff(old, new, context).split("\n"):
         code = re.match(r"\x1b\[(\d+)m", line)
@@ -121,14 +121,14 @@ def step(old, new, context=0):
 
 
 def changed_lines(old, new, follow_moves=False):
-    """Insertions and deletions, without new files."""
+    """Count insertions and deletions, without new files."""
     files = [file for file in step(old, new) if file.old]
     lines = [line for file in files for line in (*file.removed, *file.added)]
     return sum(not (moved and follow_moves) for _, moved in lines)
 
 
 def part(files, name):
-    """The files of a part of the program: training, launch, errors or scripts."""
+    """Return the files of one part of the program: training, launch, errors or scripts."""
     return {path: text for path, text in files.items() if part_of(path) == name}
 
 
@@ -141,12 +141,12 @@ def part_of(path):
 
 
 def new_files(old, new):
-    """Path -> number of lines."""
+    """Return path -> number of lines."""
     return {name: len(new[name].splitlines()) for name in sorted(new.keys() - old.keys())}
 
 
 def over_budget(number, old, new):
-    """What a step has too much of, as sentences."""
+    """Return one sentence per budget that a step exceeds."""
     found = []
     budgets = {
         "training": BUDGETS[number],
@@ -162,9 +162,9 @@ def over_budget(number, old, new):
         limits = NEW_FILES.get(number, {}).items()
         limit = next((limit for pattern, limit in limits if fnmatch(name, pattern)), 0)
         if limit == 0:
-            found.append(f"lesson {number} brings {name}, which is none of its new files")
+            found.append(f"lesson {number} adds {name}, which is not one of its new files")
         elif size > limit:
-            found.append(f"lesson {number} brings {name} with {size} lines, {limit} at most")
+            found.append(f"lesson {number} adds {name} with {size} lines, {limit} at most")
     return found
 
 
@@ -175,7 +175,7 @@ def main_too_long(number, files):
 
 
 def rewrite_ratio(snapshots):
-    """Lines inserted over all steps, moves followed / lines of the last step."""
+    """Return the lines inserted in all steps, without moves, per line of the last lesson."""
     inserted, before = 0, {}
     for files in snapshots:
         added = [line for file in step(before, files) for line in file.added]
@@ -189,7 +189,7 @@ def rewrite_ratio(snapshots):
 
 @dataclass
 class Import:
-    """An import statement; two of them have the same key if they bring in the same names."""
+    """An import statement; two of them have the same key if they import the same names."""
 
     first: int
     last: int
@@ -199,7 +199,7 @@ class Import:
 
 @dataclass
 class Source:
-    """A Python file: its tokens without the layout, its comments and its imports, by line."""
+    """A Python file: its tokens without layout, its comments and its imports, by line."""
 
     tokens: list[tuple[int, str]]
     comments: set[int]
@@ -218,7 +218,7 @@ def parse(text):
         elif kind == tokenize.NEWLINE:
             at_start = True
         elif kind not in (tokenize.NL, tokenize.ENDMARKER):
-            # the depth of a statement is part of it, the layout of what follows is not
+            # the indentation of a statement counts, the layout within it does not
             tokens += [(row, f"depth {depth}")] if at_start else []
             tokens.append((row, normal_string(token.string)))
             at_start = False
@@ -238,7 +238,7 @@ def normal_string(word):
 def without_trailing_commas(tokens):
     kept = []
     for row, word in tokens:
-        # (x,) is a tuple and (x) is not: there the comma stays
+        # (x,) is a tuple and (x) is not, so its comma stays
         if word in (")", "]", "}") and kept and kept[-1][1] == "," and not one_tuple(kept):
             kept.pop()
         kept.append((row, word))
@@ -246,7 +246,7 @@ def without_trailing_commas(tokens):
 
 
 def one_tuple(tokens):
-    """Whether the comma at the end is the only one of a pair of brackets that is no call."""
+    """Tell whether the final comma is the only one in a pair of brackets that is not a call."""
     depth = 0
     for index in range(len(tokens) - 2, -1, -1):
         word = tokens[index][1]
@@ -279,9 +279,9 @@ def touched_imports(source, start, count):
 
 
 def noise(old, new):
-    """Hunks that teach nothing, as sentences: layout, rewording of comments, order of imports."""
+    """Return one sentence per hunk that teaches nothing: layout, reworded comment, import order."""
     found = []
-    for context in (0, 3):  # a re-wrap may fall into several hunks without context
+    for context in (0, 3):  # without context, a re-wrapped statement can split into several hunks
         for file in step(old, new, context):
             if file.old and file.new:
                 judge = python_noise if file.new.endswith(".py") else script_noise
@@ -310,12 +310,12 @@ def python_noise(old_text, new_text, hunks):
 
 
 def only_adds_comments(old_rows, new_rows):
-    """A comment more, or one less, may be what a lesson teaches; another wording is not."""
+    """Tell whether comments are added or removed; a lesson may do that, but not reword them."""
     return len(old_rows) != len(new_rows)
 
 
 def import_order(source, other):
-    """The imports of a file that the other has too."""
+    """Return the imports of a file that the other file has too."""
     keys = [item.key for item in other.imports]
     return [item.key for item in source.imports if item.key in keys]
 
@@ -333,5 +333,5 @@ def script_noise(old_text, new_text, hunks):
 
 
 def script_words(lines):
-    # #SBATCH and #! are no comments
+    # #SBATCH and #! are not comments
     return " ".join(re.sub(r"^\s*#(?!SBATCH|!).*|(?<=\s)# .*", "", line) for line in lines).split()

@@ -1,4 +1,4 @@
-"""Login nodes for tests: a clone of the course, and a real or a fake Slurm that it submits to."""
+"""Login nodes for tests: a clone of the course that submits to a real or a fake Slurm."""
 
 import json
 import os
@@ -14,12 +14,12 @@ cat "${@: -1}" > "$RECORD/script.$$"
 printf '%s\\0' "$@" > "$RECORD/sbatch.$$"
 echo $$
 """
-# records the arguments of the training, as the shell of the job has read them
+# records the arguments of the training, as read by the shell of the job
 SRUN = """#!/bin/bash
 printf '%s\\0' "$@" > "$RECORD/srun"
 """
-# calls main of run.py many times in one process, since the imports take seconds; a job that was
-# submitted is run by bash, with the srun that only records
+# calls main of run.py many times in one process, since the imports take seconds; bash runs each
+# submitted job, with the srun that only records
 DRIVER = """
 import contextlib, io, json, os, subprocess, sys
 import run
@@ -50,7 +50,7 @@ for arguments in json.load(sys.stdin):
 """
 
 
-# what stands for `apptainer exec ... python` and for `conda run ... python`
+# stand-ins for `apptainer exec ... python` and `conda run ... python`
 WRAPPERS = {
     "a wrapper that becomes Python": 'exec "$REAL_PYTHON" "$@"',
     "a wrapper that waits for Python": '"$REAL_PYTHON" "$@"',
@@ -69,8 +69,8 @@ class SlurmLoginNode(PracticeCluster):
     def launch(self, *args, **env):
         return self.clone.run(sys.executable, "run.py", *args, env={**self.env, **env})
 
-    def launched(self, *args, **env):
-        """Launch, and return the numbers of the jobs."""
+    def launch_jobs(self, *args, **env):
+        """Launch, and return the job ids."""
         done = self.launch(*args, **env)
         assert done.returncode == 0, done.stderr
         return re.findall(r"^job (\d+) -> logs/", done.stdout, re.MULTILINE)
@@ -80,7 +80,7 @@ class SlurmLoginNode(PracticeCluster):
         return path.read_text()
 
     def wait_for_training(self, job):
-        """Wait until the first epoch is done."""
+        """Wait for the end of the first epoch."""
 
         def has_begun():
             logs = self.folder.glob(f"logs/*/slurm_out_logs/*_{job}.out")
@@ -88,8 +88,8 @@ class SlurmLoginNode(PracticeCluster):
 
         wait_until(has_begun, 120, "the first epoch")
 
-    def accounted(self, job):
-        """The state of a finished job in sacct, which learns of it after the controller."""
+    def accounting_state(self, job):
+        """Return the state of a finished job in sacct, which is updated after the controller."""
         found = [""]
 
         def is_there():
@@ -99,18 +99,18 @@ class SlurmLoginNode(PracticeCluster):
         wait_until(is_there, 60, f"job {job} finished in sacct")
         return found[0]
 
-    def failed(self, job, timeout=120):
-        """Wait for the end of a job that must not look as if it had trained; return its log."""
+    def wait_for_failure(self, job, timeout=120):
+        """Wait for the end of a job that must not look like a finished training; return its log."""
         self.wait(job, timeout)
         log = self.log(job) + self.log(job, "err")
-        state = self.accounted(job)
+        state = self.accounting_state(job)
         assert state != "COMPLETED", log
         assert "test loss" not in log
         assert not list(self.folder.glob("logs/**/DONE.json"))
         return log
 
     def submit_run_sh(self, branch, *options, args=()):
-        """Submit the run.sh of a lesson, and return the job."""
+        """Submit the run.sh of a lesson, and return the job id."""
         self.clone.git("switch", "--quiet", branch)
         words = ["sbatch", "--parsable", *options, "run.sh", *args]
         done = self.clone.run(*words, env=self.env)
@@ -123,7 +123,7 @@ class SlurmLoginNode(PracticeCluster):
 
 
 class FakeLoginNode:
-    """A login node whose sbatch and srun only record what they are given."""
+    """A login node on which sbatch and srun only record their arguments."""
 
     def __init__(self, clone, folder):
         self.clone, self.folder = clone, clone.folder
@@ -148,7 +148,7 @@ class FakeLoginNode:
         return self.clone.run(*self.command(*args), env={**self.env, **env})
 
     def drive(self, calls):
-        """Call run.py with each list of arguments; return exit code, stderr and the job's words."""
+        """Call run.py with each list of arguments; return exit code, stderr and job arguments."""
         command = [sys.executable, "-c", DRIVER]
         pipes = {"input": json.dumps(calls), "capture_output": True, "text": True}
         done = subprocess.run(command, cwd=self.folder, env=self.env, check=False, **pipes)

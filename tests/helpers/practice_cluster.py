@@ -1,4 +1,4 @@
-"""The practice cluster for tests: a session-wide fixture and what a test does with a cluster."""
+"""The practice cluster for tests: a session-wide fixture, and methods to work with a cluster."""
 
 import fcntl
 import os
@@ -32,17 +32,17 @@ SITE = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain for: {what}"
         time.sleep(0.2)
 
 
 def clean_environment() -> dict[str, str]:
-    """Without what a site or an earlier eval left: tests bring their own Slurm."""
+    """Return the environment without Slurm's variables: tests start their own Slurm."""
     return {key: value for key, value in os.environ.items() if not key.startswith(SITE)}
 
 
 class PracticeCluster:
-    """One practice cluster in its own state folder; `prefix` runs everything as somebody else."""
+    """One practice cluster in its own state folder; `prefix` runs every command as another user."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class PracticeCluster:
         self.env = {**clean_environment(), **(extra or {})}
 
     def practice(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run cluster/practice; the caller judges the exit code."""
+        """Run cluster/practice; the caller checks the exit code."""
         return subprocess.run(
             [*self.prefix, sys.executable, str(self.program), *words, f"--state={self.state}"],
             env=self.env,
@@ -67,7 +67,7 @@ class PracticeCluster:
         )
 
     def up(self) -> str:
-        """Start the cluster, or what is missing of it, and learn the environment it needs."""
+        """Start the cluster or its missing daemons, and read the environment that it needs."""
         done = self.practice("up")
         assert done.returncode == 0, done.stdout + done.stderr
         lines = self.practice("env").stdout
@@ -81,7 +81,7 @@ class PracticeCluster:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, cmd: Sequence[str], cwd: Path | None = None, timeout: float = 120) -> str:
-        """Standard output of a command that must succeed; Slurm's plain commands work."""
+        """Return the standard output of a command, such as Slurm's, that must succeed."""
         done = subprocess.run(
             [*self.prefix, *cmd],
             env=self.env,
@@ -94,7 +94,7 @@ class PracticeCluster:
         return done.stdout
 
     def submit(self, script: str | Path, *args: str, cwd: Path) -> str:
-        """Submit a script, given as a file or as its text; the answer is the job id."""
+        """Submit a script, given as a file or as its text, and return the job id."""
         if isinstance(script, str):
             text, script = script, cwd / f"job-{time.monotonic_ns()}.sh"
             script.write_text(text)
@@ -102,7 +102,7 @@ class PracticeCluster:
         return shown.strip().partition(";")[0]
 
     def show(self, job_id: str) -> dict[str, str]:
-        """The fields of `scontrol show job`."""
+        """Return the fields of `scontrol show job`."""
         words = self.run(["scontrol", "--oneliner", "show", "job", job_id]).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
@@ -110,7 +110,7 @@ class PracticeCluster:
         return self.show(job_id)["JobState"]
 
     def wait(self, job_id: str, timeout: float = 120) -> str:
-        """Wait for the job's end; the answer is its state. A requeued job starts again at once."""
+        """Wait for the job's end, and return its state. A requeued job restarts at once."""
         found = [""]
         asked = [0.0]
 
@@ -118,7 +118,7 @@ class PracticeCluster:
             job = self.show(job_id)
             found[0] = job["JobState"]
             held = found[0] == "PENDING" and job["Restarts"] != "0"
-            # again after a while: the end of the first start sets the two minutes anew
+            # repeated, because the end of the first start sets the two minutes again
             if held and time.monotonic() - asked[0] > 6:
                 asked[0] = time.monotonic()
                 self.start_soon(job_id)
@@ -133,14 +133,14 @@ class PracticeCluster:
         )
 
     def start_soon(self, job_id: str) -> None:
-        """Slurm holds a requeued job for two minutes; that is too long for a test."""
-        # not now: a node refuses a job that it ended within the same second
+        """Start a requeued job, which Slurm would hold for two minutes."""
+        # not "now": a node refuses a job that it ended within the same second
         command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"]
-        # it may have started meanwhile, which is just as well
+        # this fails if the job has started meanwhile, which does no harm
         subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
 
     def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
-        """The accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}.
+        """Return the accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}.
 
         The end of a job may be recorded before its start. Until then a finished job has no ReqTRES,
         a ReqMem of `16?`, and the node list of its batch script.
@@ -161,7 +161,7 @@ class PracticeCluster:
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
     def processes(self) -> dict[int, str]:
-        """Process id -> daemon, for everything alive that carries this cluster's mark."""
+        """Return process id -> daemon for all processes with this cluster's mark."""
         found = {}
         root = (self.env.get("SLURM_CONF") or str(self.state)).removesuffix("/etc/slurm.conf")
         for folder in Path("/proc").glob("[0-9]*"):
@@ -175,15 +175,15 @@ class PracticeCluster:
         return found
 
     def kill(self, *daemons: str) -> None:
-        """As a crash does: with the slurmstepd and the tasks that these daemons look after."""
+        """Kill daemons as a crash would, with their slurmstepd and tasks."""
         for pid, name in self.processes().items():
             if name in daemons:
                 # it may have ended since it was listed
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def heal(self) -> None:
-        """Whatever a test broke: no jobs, every daemon, both nodes."""
+    def repair(self) -> None:
+        """Repair what a test broke: cancel all jobs, start all daemons, resume both nodes."""
         self.up()
         self.run(["scancel", "--partition=work"])
         self.run(["scancel", "--partition=urgent"])
@@ -193,30 +193,30 @@ class PracticeCluster:
             wait_until(lambda node=node: self.is_idle(node), 60, f"{node} is idle")
 
     def is_idle(self, node: str) -> bool:
-        """Whether a node waits for work; one that Slurm took out of use is given back."""
-        # not by sinfo, which may show a job that has ended until somebody asks for the node itself
+        """Tell whether a node is idle; resume it if Slurm drained it or marked it down."""
+        # not sinfo, which may show an ended job until somebody queries the node itself
         words = self.run(["scontrol", "--oneliner", "show", "node", node]).split()
         [state] = [word.removeprefix("State=") for word in words if word.startswith("State=")]
         if any(word in state for word in ("DOWN", "DRAIN", "FAIL")):
-            # refused while the node ends its last job, hence asked for again
+            # refused while the node ends its last job, hence repeated
             command = ["scontrol", "update", f"nodename={node}", "state=resume"]
             subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
         return state == "IDLE"
 
 
 @contextmanager
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hold a lock for all processes of this test run: apt-get runs once at a time."""
+def hold_apt_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold a lock across all processes of this test run: one apt-get at a time."""
     with (tmp_path_factory.getbasetemp().parent / "apt-get.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def require_packages(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Install them where that can be done; skip, with the reason, where it cannot."""
+    """Install Slurm's packages; if that is not possible, skip and say why."""
     env = clean_environment()
     command = [sys.executable, str(PRACTICE), "install"]
-    with alone(tmp_path_factory):
+    with hold_apt_lock(tmp_path_factory):
         done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=900)
     if done.returncode != 0:
         pytest.skip(f"no practice cluster: {done.stderr.strip().splitlines()[-1]}")
@@ -225,7 +225,7 @@ def require_packages(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def practice_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeCluster]:
     require_packages(tmp_path_factory)
-    # not in pytest's own folder, whose path may be too long or closed to others
+    # not in pytest's own folder: its path may be too long, or not accessible to other users
     folder = Path(tempfile.mkdtemp(prefix="practice-test-"))
     cluster = PracticeCluster(folder / "state")
     try:

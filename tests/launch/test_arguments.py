@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import run as run_py
-from clone import ROOT, Clone, copy_of_the_working_tree
+from clone import ROOT, Clone, copy_working_tree
 from src.launch.argument_types import minutes
 from src.launch.layout import gpus_per_node
 from src.launch.sbatch_options import sbatch_options
@@ -22,7 +22,7 @@ KNOWN = ["--num_nodes", "--mem_gb", "--time_min", "--experiment_name", "--dry_ru
 class Program:
     """The finished program, called in this process, since its imports take seconds.
 
-    Its networks and data sets are a copy, to which a test may add files.
+    It uses a copy of the networks and data sets, to which a test may add files.
     """
 
     def __init__(self, folder, monkeypatch, capsys):
@@ -74,7 +74,7 @@ def refused(program, *args, code=2):
         *(("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190), ("2-00:00:30", 2881)),
     ],
 )
-def test_a_time_has_the_forms_of_slurm(text, expected):
+def test_a_time_takes_the_formats_of_slurm(text, expected):
     assert minutes(text) == expected
 
 
@@ -82,20 +82,20 @@ def test_a_time_has_the_forms_of_slurm(text, expected):
     "text",
     [
         *("0", "", "soon", "1:2:3:4", "-5", "1-", "1.5", "nan", "1-2-3", "0:00", "0-0"),
-        # Slurm would count these seconds in 32 bits
+        # Slurm counts seconds in 32 bits, which these would overflow
         *("35791395", "71582820", "30000-0", "999999999", "9" * 30),
     ],
 )
-def test_what_is_not_a_time_is_refused(text):
+def test_an_invalid_time_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
         minutes(text)
 
 
-def test_the_longest_time_that_slurm_can_count_is_taken():
+def test_the_longest_time_that_slurm_can_count_is_accepted():
     assert minutes("35791394") == 35791394
 
 
-def test_a_time_of_days_reaches_the_script(program):
+def test_a_time_in_days_reaches_the_script(program):
     assert "#SBATCH --time=36:30:00\n" in run(program, "--dry-run", "--time_min=1-12:30:00")
 
 
@@ -117,7 +117,7 @@ def test_a_time_of_days_reaches_the_script(program):
         ([], []),
     ],
 )
-def test_words_after_two_dashes_become_options_of_sbatch(words, expected):
+def test_words_after_two_dashes_become_sbatch_options(words, expected):
     assert sbatch_options(words, KNOWN) == expected
 
 
@@ -153,7 +153,7 @@ def test_options_that_run_py_sets_or_that_break_the_script_are_refused(words, se
         sbatch_options(words, KNOWN)
 
 
-def test_options_of_sbatch_stand_in_the_script_and_not_in_the_training(program):
+def test_sbatch_options_reach_the_script_but_not_the_training(program):
     script = run(program, "--dry-run", "--email=a@b.c", "--", "--constraint=a100", "--exclusive")
 
     lines = script.splitlines()
@@ -178,7 +178,7 @@ def test_a_script_without_options_has_no_empty_group(program):
 # --- names
 
 
-def test_dashes_and_underscores_are_the_same(program):
+def test_dashes_and_underscores_are_equivalent(program):
     with_dashes = run(program, "--dry-run", "--num-nodes=2", "--max-epochs", "3", "--mem-gb=0")
     with_underscores = run(program, "--dry_run", "--num_nodes=2", "--max_epochs", "3", "--mem_gb=0")
 
@@ -197,7 +197,7 @@ def test_dashes_and_underscores_are_the_same(program):
         ("--optimizer=adam", "; did you mean 'Adam'?; see python run.py --help\n"),
     ],
 )
-def test_an_unknown_name_gets_the_nearest_known_one(program, word, sentence):
+def test_an_unknown_name_gets_the_nearest_known_suggestion(program, word, sentence):
     assert sentence in refused(program, word)
 
 
@@ -238,12 +238,12 @@ ARGUMENT = """    parser.add_argument(
 @pytest.fixture
 def copy(course, sample_data, tmp_path):
     """A copy of the finished program that a test may edit."""
-    copy_of_the_working_tree(tmp_path)
+    copy_working_tree(tmp_path)
     return Clone(tmp_path, {**course.env, "DATA_DIR": str(sample_data)})
 
 
 def declare(copy, begin_group):
-    """Add an argument to a group, and return what run.py then prints for its arguments."""
+    """Add an argument to a group, and return a function that runs the new run.py."""
     file = copy.folder / "src/launch/arguments.py"
     file.write_text(file.read_text().replace(begin_group, begin_group + ARGUMENT))
 
@@ -294,7 +294,7 @@ class Small(nn.Sequential):
 '''
 
 
-def test_the_own_arguments_of_a_network_stand_beside_it(program):
+def test_a_network_offers_its_own_arguments(program):
     (program.folder / "src/networks/small.py").write_text(NETWORK)
 
     text = run(program, "--arch=small", "--help")
@@ -307,7 +307,7 @@ def test_the_own_arguments_of_a_network_stand_beside_it(program):
     assert "'wide' is not a whole number" in refused(program, "--arch=small", "--width=wide")
 
 
-def test_a_network_can_have_a_switch_of_its_own(program):
+def test_a_network_can_have_its_own_switch(program):
     text = NETWORK.replace('"default": 32', '"default": False').replace("width", "bias")
     (program.folder / "src/networks/small.py").write_text(text)
 
@@ -316,7 +316,7 @@ def test_a_network_can_have_a_switch_of_its_own(program):
     assert "    --no-bias \\\n" in run(program, "--dry-run", "--arch=small", "--no-bias")
 
 
-def test_an_argument_of_a_network_that_run_py_has_too_is_one_sentence(program):
+def test_a_network_argument_that_run_py_already_has_is_refused(program):
     (program.folder / "src/networks/small.py").write_text(NETWORK.replace("width", "seed"))
 
     sentence = refused(program, "--arch=small", code=1)
@@ -348,7 +348,7 @@ def test_an_argument_of_a_network_that_run_py_has_too_is_one_sentence(program):
         ('NEEDS = ""', "NEEDS in src/networks/small.py must be the name of a package"),
     ],
 )
-def test_a_file_that_declares_what_cannot_be_is_one_sentence(program, constant, sentence):
+def test_an_invalid_declaration_is_refused_in_one_sentence(program, constant, sentence):
     (program.folder / "src/networks/small.py").write_text(f"{constant}\n")
 
     assert sentence in refused(program, "--arch=small", code=1)
@@ -361,7 +361,7 @@ def test_a_percent_sign_in_a_help_text_is_shown(program):
     assert "50% of the features in the middle" in run(program, "--arch=small", "--help")
 
 
-def test_a_folder_or_a_dead_link_among_the_networks_is_not_offered(program):
+def test_a_folder_or_a_broken_link_among_the_networks_is_not_offered(program):
     (program.folder / "src/networks/zz.py").mkdir()
     (program.folder / "src/networks/dead.py").symlink_to("/nowhere")
 
@@ -373,7 +373,7 @@ def test_a_folder_or_a_dead_link_among_the_networks_is_not_offered(program):
 @pytest.mark.parametrize(
     "argument", ["--learning_rate=0.001", "--learning-rate", "--learning_rate"]
 )
-def test_a_learning_rate_beside_trials_is_refused_even_if_it_is_the_default(program, argument):
+def test_a_learning_rate_with_trials_is_refused_even_if_it_is_the_default(program, argument):
     value = [] if "=" in argument else ["0.001"]
 
     sentence = refused(program, "--nb_trials=2", argument, *value)
@@ -391,7 +391,7 @@ def test_a_url_is_not_a_path(program, path):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Write a site.sh beside the script that reads it."""
+    """Return a function that writes site.sh, next to the script that reads it."""
     (tmp_path / "cluster").mkdir()
     shutil.copy(ROOT / "cluster/site_env.sh", tmp_path / "cluster")
     monkeypatch.chdir(tmp_path)
@@ -406,14 +406,14 @@ def test_the_site_names_its_gpus(site, gres):
 
 
 @pytest.mark.parametrize("gres", ["gpu a100", "gpu:2", "gpu:a100:4", "gpu:", "4", ";rm"])
-def test_a_name_of_gpus_that_cannot_be_is_one_sentence(site, gres):
+def test_an_invalid_gpu_name_is_refused_in_one_sentence(site, gres):
     site(f"export GRES='{gres}'\n")
 
     with pytest.raises(UserError, match=re.escape(f"GRES in site.sh is {gres!r}: it must be a")):
         gpus_per_node(1)
 
 
-def test_a_site_that_cannot_be_read_is_not_blamed_on_its_gpus(site):
+def test_an_unreadable_site_file_is_not_reported_as_a_gpu_error(site):
     site("false_command\n")
 
     with pytest.raises(UserError, match=r"^site\.sh cannot be read, see above: fix it"):

@@ -20,7 +20,7 @@ def site(tmp_path):
 
 
 class Site:
-    """A folder with the scripts of the cluster, and a site.sh."""
+    """A folder with the scripts of cluster/, and a site.sh."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -64,7 +64,7 @@ def test_the_environment_of_the_site_is_activated(site):
 
 
 @pytest.mark.parametrize("kind", WRAPPERS)
-def test_a_command_that_runs_python_gets_the_program_and_its_exit_code_comes_through(site, kind):
+def test_a_command_that_runs_python_passes_on_program_and_exit_code(site, kind):
     site.install("bin/container", f'[ "$1 $2" = "exec image.sif" ]; shift 3\n{WRAPPERS[kind]}')
     site.write(f'export PATH="{site.folder}/bin:$PATH" PYTHON="container exec image.sif python"\n')
 
@@ -75,7 +75,7 @@ def test_a_command_that_runs_python_gets_the_program_and_its_exit_code_comes_thr
 
 @pytest.mark.parametrize("kind", WRAPPERS)
 @pytest.mark.parametrize(("signal", "name"), [(9, "KILL"), (15, "TERM")])
-def test_a_signal_comes_through_a_command_that_runs_python(site, kind, signal, name):
+def test_a_signal_passes_through_a_command_that_runs_python(site, kind, signal, name):
     wrapper = site.install("wrapper", WRAPPERS[kind])
     site.write(f'export PYTHON="{wrapper}"\n')
 
@@ -85,7 +85,7 @@ def test_a_signal_comes_through_a_command_that_runs_python(site, kind, signal, n
     assert f"A process was ended by SIG{name}. If a line above names memory" in done.stderr
 
 
-def test_the_command_may_lie_in_a_folder_with_spaces(site):
+def test_the_command_may_be_in_a_folder_with_spaces(site):
     wrapper = site.install("my scratch/bin/python-7", 'exec "$REAL_PYTHON" "$@"')
     site.write(f'export PYTHON="{wrapper}"\n')
 
@@ -94,7 +94,7 @@ def test_the_command_may_lie_in_a_folder_with_spaces(site):
     assert done.stdout == "hello\n", done.stderr
 
 
-def test_a_command_that_is_not_there_is_one_sentence(site):
+def test_a_missing_command_is_reported_in_one_sentence(site):
     site.write('export PYTHON="apptainer-9 exec image.sif python"\n')
 
     done = site.run()
@@ -115,7 +115,7 @@ def test_a_command_that_does_not_run_python_does_not_look_like_a_training(site, 
     assert f"PYTHON in site.sh is '{command}', which does not run Python here" in done.stderr
 
 
-def test_a_command_may_print_lines_of_its_own_before_python_starts(site):
+def test_a_command_may_print_its_own_lines_before_python_starts(site):
     wrapper = site.install("wrapper", 'echo "loading the image"; exec "$REAL_PYTHON" "$@"')
     site.write(f'export PYTHON="{wrapper}"\n')
 
@@ -124,7 +124,7 @@ def test_a_command_may_print_lines_of_its_own_before_python_starts(site):
     assert done.stdout == "loading the image\nhello\n", done.stderr
 
 
-def test_spaces_around_the_command_do_not_count(site):
+def test_spaces_around_the_command_are_ignored(site):
     site.write(f'export PYTHON="  {sys.executable}  -u "\n')
 
     done = site.run()
@@ -140,7 +140,7 @@ def test_a_site_that_changes_the_folder_does_not_move_the_job(site):
     assert done.stdout == f"{site.folder}\n", done.stderr
 
 
-def test_the_environment_sourced_elsewhere_is_one_sentence(site, tmp_path_factory):
+def test_sourcing_the_environment_elsewhere_is_refused_in_one_sentence(site, tmp_path_factory):
     script = f"set -euo pipefail\nsource {site.folder}/cluster/job_env.sh\n"
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
@@ -151,13 +151,13 @@ def test_the_environment_sourced_elsewhere_is_one_sentence(site, tmp_path_factor
     assert done.stderr == f"No cluster/site_env.sh in {elsewhere}: {sentence}"
 
 
-def test_a_python_that_another_program_left_in_the_shell_does_not_count(site):
+def test_a_python_variable_left_in_the_shell_is_ignored(site):
     done = site.run(PYTHON="/usr/bin/false")
 
     assert done.stdout == "hello\n", done.stderr
 
 
-def test_a_missing_environment_is_one_sentence(site):
+def test_a_missing_environment_is_reported_in_one_sentence(site):
     done = site.run(VENV="/nowhere")
 
     assert done.returncode == 1
@@ -179,7 +179,7 @@ def test_outside_a_job_the_program_runs_here_on_one_thread(site):
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
-def test_in_a_job_srun_gets_the_cpus_the_environment_and_ends_all_tasks_together(site):
+def test_in_a_job_srun_gets_cpus_and_environment_and_ends_all_tasks_together(site):
     names = ("SRUN_CPUS_PER_TASK", "SLURM_EXPORT_ENV", "SLURM_KILL_BAD_EXIT", "PYTHONUNBUFFERED")
     site.install("bin/srun", f"printenv {' '.join(names)}")
 
@@ -191,7 +191,7 @@ def test_in_a_job_srun_gets_the_cpus_the_environment_and_ends_all_tasks_together
 
 
 @pytest.mark.parametrize(("tasks", "code"), [("1", 0), ("2", 1)])
-def test_a_program_of_one_process_refuses_more_tasks(site, tasks, code):
+def test_a_single_process_program_refuses_more_tasks(site, tasks, code):
     script = SCRIPT.replace("srun $PYTHON", "single_task\nsrun $PYTHON")
 
     done = site.run(script=script, SLURM_NTASKS=tasks)

@@ -1,4 +1,4 @@
-"""run.py of lessons 4 and later: its script, its refusals, hostile arguments: make test-fast."""
+"""run.py of lessons 4 and later: script, refusals, hostile arguments: make test-fast."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def login_node(module_clone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("branch", BRANCHES)
-def test_the_script_of_a_lesson_is_the_golden_one(module_clone, branch):
+def test_the_script_of_a_lesson_equals_the_golden_file(module_clone, branch):
     module_clone.git("switch", "--quiet", branch)
     golden = GOLDEN / f"{branch}.sh"
 
@@ -74,7 +74,7 @@ def test_the_script_of_a_lesson_is_the_golden_one(module_clone, branch):
 
     if os.environ.get("ACCEPT"):
         golden.write_text(done.stdout)
-    assert done.stdout == golden.read_text(), "accept it: ACCEPT=1 make test-fast"
+    assert done.stdout == golden.read_text(), "if the change is intended: ACCEPT=1 make test-fast"
     assert not (module_clone.folder / "logs").exists()
 
 
@@ -88,7 +88,7 @@ def test_bash_and_shellcheck_accept_the_script(branch):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_script_ends_with_srun_so_that_its_exit_code_counts():
+def test_the_script_ends_with_srun_so_that_the_job_gets_its_exit_code():
     text = (GOLDEN / f"{BRANCHES[0]}.sh").read_text()
 
     command = text.replace("\\\n", "").strip().splitlines()[-1]
@@ -109,7 +109,7 @@ def test_a_launch_prints_the_job_and_its_logs(login_node):
     assert names == {"slurm_err_logs", "slurm_out_logs", "slurm_scripts", "version_0"}
 
 
-def test_the_arguments_make_the_resources_of_the_job(login_node):
+def test_the_arguments_set_the_resources_of_the_job(login_node):
     done = login_node.launch(
         "--num_workers=5", "--time_min=90", "--mem_gb=7", "--email=me@example.org"
     )
@@ -144,7 +144,7 @@ def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(login_node):
     }
 
 
-def test_a_file_of_the_user_among_the_logs_disturbs_nothing(login_node):
+def test_a_user_file_among_the_logs_is_ignored(login_node):
     note = login_node.logs / "cifar10/slurm_out_logs/my_trial_notes.txt"
     note.parent.mkdir(parents=True)
     note.write_text("keep me")
@@ -156,7 +156,7 @@ def test_a_file_of_the_user_among_the_logs_disturbs_nothing(login_node):
 
 
 @pytest.mark.slow
-def test_ten_launches_in_one_second_are_ten_jobs(login_node):
+def test_ten_launches_in_one_second_make_ten_jobs(login_node):
     running = [
         subprocess.Popen(
             login_node.command("--experiment_name=ten"), cwd=login_node.folder, env=login_node.env
@@ -206,7 +206,7 @@ BAD = {
 
 
 @pytest.mark.slow
-def test_what_cannot_be_right_is_refused_in_one_sentence(login_node):
+def test_an_invalid_value_is_refused_in_one_sentence(login_node):
     results = login_node.drive([[argument] for argument in BAD])
 
     for (argument, expected), result in zip(BAD.items(), results, strict=True):
@@ -225,7 +225,7 @@ def one_sentence(done, *parts):
     assert done.stderr.count("\n") == 1, done.stderr
 
 
-def test_a_learning_rate_beside_trials_is_refused(login_node):
+def test_a_learning_rate_with_trials_is_refused(login_node):
     one_sentence(login_node.launch("--nb_trials=2", "--learning_rate=1"), "remove --learning_rate")
 
 
@@ -243,7 +243,7 @@ def test_a_launch_from_inside_a_job_is_refused(login_node):
 @pytest.mark.slow
 @pytest.mark.parametrize("local", [[], ["--local"]])
 @pytest.mark.parametrize("what", ["a file", "a dead link", "a file for the experiment"])
-def test_a_log_path_that_cannot_be_a_folder_is_named(login_node, what, local):
+def test_a_log_path_that_cannot_be_a_folder_is_reported(login_node, what, local):
     if what == "a dead link":
         login_node.logs.symlink_to("/purged/scratch")
     elif what == "a file":
@@ -259,7 +259,7 @@ def test_a_log_path_that_cannot_be_a_folder_is_named(login_node, what, local):
     assert not login_node.scripts()
 
 
-def test_a_script_that_the_user_kept_is_not_overwritten(login_node):
+def test_a_saved_script_is_not_overwritten(login_node):
     kept = login_node.logs / "cifar10/slurm_scripts/version_0.sh"
     kept.parent.mkdir(parents=True)
     kept.write_text("keep me")
@@ -281,7 +281,7 @@ SITES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", SITES)
-def test_a_site_that_goes_wrong_submits_nothing_and_says_why(login_node, line):
+def test_a_failing_site_file_submits_nothing_and_says_why(login_node, line):
     (login_node.folder / "site.sh").write_text(f"{line}\n")
 
     done = login_node.launch()
@@ -305,7 +305,7 @@ def test_a_site_that_goes_wrong_submits_nothing_and_says_why(login_node, line):
         "echo 55; exit 1",
     ],
 )
-def test_the_job_is_found_in_whatever_sbatch_prints(login_node, answer):
+def test_the_job_id_is_found_in_any_sbatch_output(login_node, answer):
     login_node.install("sbatch", f"#!/bin/bash\n{answer}\n")
 
     done = login_node.launch()
@@ -314,13 +314,13 @@ def test_the_job_is_found_in_whatever_sbatch_prints(login_node, answer):
     assert done.stdout == "job 55 -> logs/cifar10 (version_0)\n"
 
 
-def test_an_sbatch_without_an_answer_is_no_job(login_node):
+def test_an_sbatch_without_output_makes_no_job(login_node):
     login_node.install("sbatch", "#!/bin/bash\nexit 0\n")
 
     one_sentence(login_node.launch(), "not submitted: sbatch ended with 0, without a job")
 
 
-def test_what_a_shell_has_left_does_not_overrule_the_script(login_node):
+def test_variables_left_in_the_shell_do_not_override_the_script(login_node):
     left = {"SBATCH_ARRAY_INX": "0-2", "SBATCH_OUTPUT": "x", "SBATCH_TIMELIMIT": "1"}
     left["SBATCH_WAIT"] = "1"
     login_node.install("sbatch", '#!/bin/bash\nenv > "$RECORD/env"\necho 5\n')
@@ -332,7 +332,7 @@ def test_what_a_shell_has_left_does_not_overrule_the_script(login_node):
     assert "SBATCH_PARTITION=mine\n" in seen
 
 
-def test_output_that_nobody_reads_does_not_undo_the_job(login_node):
+def test_a_closed_output_does_not_undo_the_job(login_node):
     command = f"{sys.executable} -u run.py | true"
 
     subprocess.run(["bash", "-c", command], cwd=login_node.folder, env=login_node.env, check=False)
@@ -342,7 +342,7 @@ def test_output_that_nobody_reads_does_not_undo_the_job(login_node):
     assert (login_node.logs / "cifar10/version_0").exists()
 
 
-def test_a_python_without_the_packages_is_told_to_activate_them(login_node):
+def test_a_python_without_the_packages_asks_to_activate_the_environment(login_node):
     command = [sys.executable, "-S", "-E", "run.py"]
 
     done = subprocess.run(
@@ -369,7 +369,7 @@ def test_a_path_that_slurm_would_expand_is_refused(login_node, tmp_path):
     one_sentence(done, "not submitted: Slurm writes no logs below", "without % and")
 
 
-def test_the_job_takes_the_data_of_the_site(login_node):
+def test_the_job_uses_the_data_folder_of_the_site(login_node):
     done = login_node.launch(DATA_DIR="/somewhere")
 
     [script] = login_node.scripts()
@@ -377,7 +377,7 @@ def test_the_job_takes_the_data_of_the_site(login_node):
     assert "--data_dir" not in script
 
 
-def test_a_cluster_without_sbatch_is_told_apart_from_no_cluster(login_node):
+def test_a_cluster_without_sbatch_differs_from_no_cluster(login_node):
     (login_node.bin / "sbatch").unlink()
     path = f"{login_node.bin}:{Path(sys.executable).parent}"
     for name in ("bash", "cat"):
@@ -425,7 +425,7 @@ def test_a_hostile_value_arrives_unchanged_or_is_refused(login_node, name):
         got = [word for word in result["job"] or () if word.startswith(f"--{name}=")]
         assert result["crash"] is None, value
         if result["code"] == 0:
-            # the address of the e-mail stands in the header alone
+            # the e-mail address appears only in the header
             assert got == ([] if name == "email" else [f"--{name}={value}"])
         else:
             assert result["job"] is None

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=COMMANDS)
 def training(request, module_clone):
-    """A training that lasts, in a process of its own, after its first epoch."""
+    """A long training in a separate process, after its first epoch."""
     branch = request.param
     module_clone.git("switch", "--quiet", branch)
     program = module_clone.folder / "src/main.py"
@@ -31,7 +31,7 @@ def training(request, module_clone):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # a shell that runs the tests in the background lets its children ignore it
+        # children of a shell that runs the tests in the background ignore SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     begun = []
@@ -54,7 +54,7 @@ def training(request, module_clone):
     ],
     ids=["Ctrl-C", "SIGTERM"],
 )
-def test_a_training_that_is_interrupted_says_so(training, module_clone, number, codes, word):
+def test_an_interrupted_training_says_so(training, module_clone, number, codes, word):
     process, begun = training
     assert process.poll() is None, begun
 

@@ -1,4 +1,4 @@
-"""The layers of this course, in clones of it: make test-fast."""
+"""The layers of this course, tested in clones: make test-fast."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def lessons_py(clone, *args):
 
 
 def tree_of(folder, clone):
-    """The tree that git makes of all files in a folder."""
+    """Return the git tree of all files in a folder."""
     for command in (["init", "--quiet"], ["add", "--all", "--force"]):
         subprocess.run(["git", *command], cwd=folder, env=clone.env, check=True)
     command = ["git", "write-tree"]
@@ -27,7 +27,7 @@ def tree_of(folder, clone):
 
 @pytest.fixture
 def scratch(course, tmp_path):
-    """A clone of the course that a test may add lessons to."""
+    """A clone of the course to which a test may add lessons."""
     course.git("clone", "--quiet", str(course.folder), str(tmp_path / "scratch"))
     clone = Clone(tmp_path / "scratch", course.env)
     clone.git("config", "user.name", "An Author")
@@ -76,7 +76,7 @@ def test_three_more_lessons_can_follow(scratch, tmp_path):
         assert (folder / "src/launch/job.py").is_file()
 
 
-def test_a_new_lesson_keeps_the_trees_of_all_before(scratch):
+def test_a_new_lesson_keeps_the_trees_of_all_earlier_lessons(scratch):
     lessons_py(scratch, "branches")
     before = [scratch.git("rev-parse", f"{name}^{{tree}}") for name in NAMES]
 

@@ -1,4 +1,4 @@
-"""Lesson 5 as a learner runs it; scikit-learn counts again what it logs: make test."""
+"""Lesson 5 as a learner runs it, with its metrics compared to scikit-learn: make test."""
 
 import re
 import sys
@@ -21,8 +21,8 @@ NUM_EPOCHS = 3
 NUM_VAL, NUM_TEST = 150, 297
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO "
 KINDS = ("scalars", "tensors", "images", "histograms")  # of which all events are read
-THRESHOLDS = np.arange(127) / 126  # what TensorBoard writes on a PR curve
-# trains as run.py does, and keeps what the network said and what the callback did
+THRESHOLDS = np.arange(127) / 126  # what TensorBoard writes for a PR curve
+# trains as run.py does, and records the outputs of the network and the calls of the callback
 DRIVER = f"""
 import sys
 import torch
@@ -80,7 +80,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Run:
-    """What a run of the driver printed, wrote and kept."""
+    """What a run of the driver printed, wrote and recorded."""
 
     stdout: str
     stderr: str
@@ -89,7 +89,7 @@ class Run:
     events: EventAccumulator
 
     def said(self, stage, epoch=None):
-        """The scores and labels of all images of an epoch that are no part of a sanity check."""
+        """Return scores and labels of all images of an epoch, without the sanity check."""
         pairs = [
             row[2:] for row in self.kept["steps"] if row[0] == stage and epoch in (None, row[1])
         ]
@@ -163,7 +163,7 @@ def test_the_confusion_matrix_counts_every_validation_image_once(run):
 
 
 @pytest.mark.parametrize("digit", range(10))
-def test_the_pr_curve_of_a_class_is_that_of_its_probabilities(run, digit):
+def test_the_pr_curve_of_a_class_matches_its_probabilities(run, digit):
     [tag] = [tag for tag in run.events.Tags()["tensors"] if tag.startswith(f"pr_curve/{digit}")]
     events = run.events.Tensors(tag)
 
@@ -194,7 +194,7 @@ def test_pr_curves_are_drawn_from_probabilities(run):
         assert rows.sum(dim=1).numpy() == pytest.approx(np.ones(NUM_VAL), abs=1e-5)
 
 
-def test_there_was_a_sanity_check_and_no_metric_counts_its_images(run):
+def test_no_metric_counts_the_images_of_the_sanity_check(run):
     sanity = torch.cat(run.kept["sanity_labels"])
     totals = [
         make_ndarray(event.tensor_proto)[:4, 0].sum()
@@ -206,7 +206,7 @@ def test_there_was_a_sanity_check_and_no_metric_counts_its_images(run):
     assert len(run.scalar("val_loss")) == NUM_EPOCHS
 
 
-def test_the_losses_are_those_of_lesson_4(run, lesson):
+def test_the_losses_equal_those_of_lesson_4(run, lesson):
     lesson.git("switch", "--quiet", "4-auto-slurm-script-generation")
 
     done = lesson.run(sys.executable, "run.py", "--local", f"--max_epochs={NUM_EPOCHS}")
@@ -229,7 +229,7 @@ def test_every_line_of_the_program_is_on_stdout_with_time_and_level(run):
     assert "test loss" not in run.stderr
 
 
-def test_the_epoch_lines_show_what_the_event_files_hold(run):
+def test_the_epoch_lines_match_the_event_files(run):
     tags = ("train_loss", "train_acc", "val_loss", "val_acc")
     logged = zip(*map(run.scalar, tags), strict=True)
 
@@ -245,7 +245,7 @@ def test_the_summary_shows_every_layer_with_its_size(run):
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
-def test_only_the_first_process_reports(lesson, rank, lines):
+def test_only_rank_0_logs(lesson, rank, lines):
     program = """
 from argparse import Namespace
 from src import main as lesson
@@ -261,7 +261,7 @@ lesson.main(Namespace(data_dir="data", seed=1))
     assert done.stdout.count("INFO data: MNIST\n") == done.stdout.count("\n") == lines
 
 
-def test_the_profile_of_the_run_lies_in_its_folder(run):
+def test_the_profile_of_the_run_is_in_its_folder(run):
     fit = (run.folder / "fit-profile.txt").read_text()
     test = (run.folder / "test-profile.txt").read_text()
 
@@ -290,7 +290,7 @@ def test_histograms_show_the_weights_after_every_epoch(run, layer, kind):
 @pytest.mark.parametrize(
     ("tag", "steps"), [("examples", [0]), ("confusion_matrix", [1, 2, 3]), ("predictions", [3])]
 )
-def test_pictures_are_drawn_when_they_should(run, tag, steps):
+def test_pictures_are_drawn_at_the_right_steps(run, tag, steps):
     events = run.events.Images(f"images/{tag}")
 
     assert [event.step for event in events] == steps
@@ -298,7 +298,7 @@ def test_pictures_are_drawn_when_they_should(run, tag, steps):
 
 
 @pytest.mark.parametrize(("hook", "count"), [("on_train_start", 1), ("on_train_end", NUM_VAL)])
-def test_the_network_is_asked_in_eval_mode_which_is_undone(run, hook, count):
+def test_the_network_runs_in_eval_mode_and_its_mode_is_restored(run, hook, count):
     [(before, after, forwards)] = [row[1:] for row in run.kept["modes"] if row[0] == hook]
 
     assert all(before)
@@ -306,7 +306,7 @@ def test_the_network_is_asked_in_eval_mode_which_is_undone(run, hook, count):
     assert {(training, shape) for training, _, shape in forwards} == {(False, (count, 1, 28, 28))}
 
 
-def test_the_graph_has_the_size_of_the_data(run):
+def test_the_graph_shows_the_size_of_the_data(run):
     [node] = [node for node in run.events.Graph().node if node.name == "input/images"]
 
     [shape] = node.attr["_output_shapes"].list.shape
@@ -314,7 +314,7 @@ def test_the_graph_has_the_size_of_the_data(run):
     assert [size.size for size in shape.dim] == [1, 1, 28, 28]
 
 
-def test_the_table_of_runs_has_the_final_accuracies(run):
+def test_the_hparams_table_has_the_final_accuracies(run):
     info = HParamsPluginData.FromString(
         run.events.PluginTagToContent("hparams")["_hparams_/experiment"]
     ).experiment
@@ -330,7 +330,7 @@ def test_the_table_of_runs_has_the_final_accuracies(run):
     assert "hp_metric" not in run.events.Tags()["scalars"]
 
 
-def test_the_projector_has_a_point_a_class_and_an_image_for_each_other(run):
+def test_the_projector_has_matching_points_classes_and_images(run):
     config = (run.folder / "projector_config.pbtxt").read_text()
     paths = dict(re.findall(r'(\w+_path): "([^"]+)"', config))
     points = np.loadtxt(run.folder / paths["tensor_path"], delimiter="\t")
@@ -344,7 +344,7 @@ def test_the_projector_has_a_point_a_class_and_an_image_for_each_other(run):
     assert points.shape == (NUM_VAL, 256)
     assert [int(name[0]) for name in names] == labels.tolist()
     assert (width // 28) * (height // 28) >= NUM_VAL
-    # the last layer makes of the points what the network said
+    # the last layer maps the points to the outputs of the network
     expected = pytest.approx(scores.numpy(), abs=1e-3)
     assert points @ last["weight"].T + last["bias"] == expected
 

@@ -55,7 +55,7 @@ def test_main_keeps_its_size(number):
 
 
 @pytest.mark.skipif(not STEPS, reason="there is no step between two lessons yet")
-def test_the_course_is_not_rewritten_on_the_way():
+def test_the_course_does_not_rewrite_its_code():
     assert diffs.rewrite_ratio(LESSONS.values()) <= diffs.MAX_REWRITE_RATIO
 
 
@@ -99,7 +99,7 @@ def test_noise_beside_a_real_change_is_found():
     assert len(diffs.noise(before, after)) == 1
 
 
-def test_a_wrap_that_keeps_a_line_in_its_middle_is_found():
+def test_a_rewrap_that_keeps_a_middle_line_is_found():
     text = "f(\n    a, g(\n        x,\n    ), b\n)\n"
     before, after = change("    a, g(\n", "    a,\n    g(\n", text)
     after[MAIN] = after[MAIN].replace("    ), b\n", "    ),\n    b\n")
@@ -121,14 +121,14 @@ def test_a_wrap_that_keeps_a_line_in_its_middle_is_found():
         ("in data:\n        loss", "in data:\n        if x:\n            loss"),
     ],
 )  # fmt: skip
-def test_a_real_change_is_no_noise(old, new):
+def test_a_real_change_is_not_noise(old, new):
     before, after = change(old, new)
 
     assert diffs.noise(before, after) == []
     assert diffs.noise(after, before) == []
 
 
-def test_a_body_that_moves_deeper_is_no_noise():
+def test_an_indented_body_is_not_noise():
     text = "def f():\n    a()\n\n    b()\n\n\nf()\n"
     new = "class C:\n    def f():\n        a()\n\n        b()\n\n\nf()\n"
 
@@ -178,7 +178,7 @@ def test_a_new_file_beyond_its_limit_is_found():
     assert "run.py with 131 lines" in diffs.over_budget(4, old, old | {"run.py": lines(131)})[0]
 
 
-def test_a_new_file_that_the_lesson_does_not_have_is_found():
+def test_an_unexpected_new_file_is_found():
     old = {MAIN: lines(5)}
 
     assert (
@@ -186,7 +186,7 @@ def test_a_new_file_that_the_lesson_does_not_have_is_found():
     )
 
 
-def test_a_pure_move_is_free_where_the_lesson_is_one():
+def test_a_pure_move_is_free_in_the_lesson_that_moves_code():
     block = lines(100, "moved_to_another_file")
     old = {MAIN: lines(20) + block}
     new = {MAIN: lines(20), "src/models/model.py": block}
@@ -205,7 +205,7 @@ def test_a_main_that_is_too_long_is_found():
         assert found == f"src/main.py of lesson {number} has {limit + 1} lines, {limit} at most"
 
 
-def test_the_launch_and_the_errors_have_budgets_of_their_own():
+def test_launch_and_errors_have_their_own_budgets():
     for path, limit in (
         ("src/launch/parser.py", diffs.LAUNCH_BUDGETS[5]),
         ("src/utils/errors.py", diffs.ERRORS_BUDGET),
@@ -216,7 +216,7 @@ def test_the_launch_and_the_errors_have_budgets_of_their_own():
         assert len(diffs.over_budget(5, old, over)) == 1
 
 
-def test_the_rewrite_ratio_counts_what_is_written_again():
+def test_the_rewrite_ratio_counts_rewritten_lines():
     once = [{MAIN: lines(50)}, {MAIN: lines(50) + lines(50, "y")}]
     again = [{MAIN: lines(100)}, {MAIN: lines(100, "y")}, {MAIN: lines(100, "z")}]
     block = lines(60, "moved_to_another_file")
@@ -227,7 +227,7 @@ def test_the_rewrite_ratio_counts_what_is_written_again():
     assert diffs.rewrite_ratio(moved) == 1
 
 
-def test_the_files_of_a_lesson_are_its_layers_and_the_last_one_is_the_root(tmp_path):
+def test_a_lesson_is_its_layers_and_the_last_lesson_is_the_root(tmp_path):
     files = {"1-a/src/main.py": "1", "1-a/run.sh": "run", "2-b/src/main.py": "2"}
     files |= {"1-a.txt": "Lesson 1: a\n", "2-b.txt": "Lesson 2: b\n", "3-c.txt": "Lesson 3: c\n"}
     for name, text in (*files.items(), ("../src/main.py", "3")):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def logs(module_clone):
-    """What each lesson's run.sh prints, one lesson after the other in one clone."""
+    """The output of each lesson's run.sh, run one after the other in one clone."""
     return {branch: module_clone.train(branch) for branch in LESSONS}
 
 
@@ -52,7 +52,7 @@ def test_a_checkpoint_and_event_files_are_where_the_log_says(logs, module_clone)
         assert list(checkpoint.parents[1].glob("events.out.tfevents.*"))
 
 
-def test_the_event_files_hold_the_numbers_that_the_log_shows(logs, module_clone):
+def test_the_event_files_contain_the_numbers_in_the_log(logs, module_clone):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(module_clone.folder / "lightning_logs/version_0"))
@@ -65,7 +65,7 @@ def test_the_event_files_hold_the_numbers_that_the_log_shows(logs, module_clone)
 
 
 def test_the_printed_losses_are_means_over_all_images(module_clone):
-    # one epoch whose learning rate is 0 must print the loss that a loop over single images gives
+    # one epoch with learning rate 0 must print the loss that a loop over single images gives
     module_clone.git("switch", "--quiet", LESSONS[1])
     program = """
 import sys, torch, lightning as L

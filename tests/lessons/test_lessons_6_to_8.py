@@ -47,7 +47,7 @@ def lesson(module_clone):
 
 
 def data_set(num_images, **augment):
-    """A set of which every image is the same: each pixel has another value, and none is 0."""
+    """Make a set of identical images: all pixels differ from each other and from 0."""
     image = torch.arange(1, 3 * 8 * 8 + 1, dtype=torch.uint8).view(1, 3, 8, 8)
     labels = torch.arange(num_images)
     return image_data_module.ImagesInMemory(
@@ -65,7 +65,7 @@ def crops_of(image, shift):
             yield crop.flip(-1)
 
 
-def test_every_image_of_a_batch_has_its_own_crop_and_flip():
+def test_every_image_of_a_batch_gets_its_own_crop_and_flip():
     torch.manual_seed(0)
     original, _ = data_set(1)[0]
     possible = [crop.flatten().tolist() for crop in crops_of(original, 2)]
@@ -77,14 +77,14 @@ def test_every_image_of_a_batch_has_its_own_crop_and_flip():
     assert max(map(drawn.count, drawn)) < 50
 
 
-def test_images_come_unchanged_without_augmentation_and_in_the_order_asked_for():
+def test_images_without_augmentation_are_unchanged_and_in_the_requested_order():
     batch, labels = data_set(5).__getitems__([4, 0, 3])
 
     assert labels.tolist() == [4, 0, 3]
     assert (batch * 255).round().int().flatten(1).tolist() == [list(range(1, 193))] * 3
 
 
-def test_only_training_images_are_changed(sample_data):
+def test_only_training_images_are_augmented(sample_data):
     data = CIFAR10DataModule(sample_data)
     data.setup("fit")
     data.setup("test")
@@ -102,7 +102,7 @@ def test_the_split_is_seeded_and_shares_no_image(sample_data):
     assert sorted(parts[0][0] + parts[0][1]) == list(range(1500))
 
 
-def test_pixels_are_those_of_torchvision_pipeline(sample_data):
+def test_pixels_equal_those_of_the_torchvision_pipeline(sample_data):
     data = MNISTDataModule(sample_data)
     data.setup("test")
     transforms = torchvision.transforms
@@ -142,7 +142,7 @@ def test_the_restricted_unpickler_reads_what_pickle_reads(sample_data):
     ],
     ids=["hostile", "incomplete", "empty", "text", "other images"],
 )
-def test_a_file_that_is_no_batch_is_refused_and_runs_nothing(
+def test_a_file_that_is_not_a_batch_is_refused_and_runs_nothing(
     tmp_path, monkeypatch, content, reason
 ):
     monkeypatch.chdir(tmp_path)
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_batch_is_refused_and_runs_nothing(
 
 @pytest.mark.parametrize("dims", [(3, 32, 32), (1, 28, 28)])
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
-def test_a_resnet_has_a_score_for_each_class(arch, dims):
+def test_a_resnet_has_one_score_per_class(arch, dims):
     assert resnet(arch, dims, 7).eval()(torch.zeros(2, *dims)).shape == (2, 7)
 
 
@@ -171,7 +171,7 @@ def test_the_fully_connected_network_takes_any_size():
 
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
-    """A cache with weights whose name carries their sum, as torchvision's have it."""
+    """A cache with weights; as in torchvision, the file name contains their sum."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub/checkpoints"
     folder.mkdir(parents=True)
@@ -186,7 +186,7 @@ def cached(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [3, 1])
-def test_cached_weights_are_loaded_but_for_the_head(cached, channels):
+def test_cached_weights_are_loaded_except_for_the_head(cached, channels):
     _, weights = cached
     network = resnet("resnet18", (channels, 32, 32), 10)
     head = network.fc.weight.clone()
@@ -202,7 +202,7 @@ def test_cached_weights_are_loaded_but_for_the_head(cached, channels):
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
-def test_weights_that_are_missing_or_damaged_name_the_script(cached, damage):
+def test_missing_or_damaged_weights_name_the_script(cached, damage):
     path, _ = cached
     path.write_bytes(b"x") if damage == "damaged" else path.unlink()
 
@@ -213,7 +213,7 @@ def test_weights_that_are_missing_or_damaged_name_the_script(cached, damage):
 @pytest.mark.parametrize(
     "content", [pickle.dumps(Hostile()), b"", b"no weights"], ids=["hostile", "empty", "text"]
 )
-def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(cached, monkeypatch, content):
+def test_a_file_that_is_not_weights_is_refused_and_runs_nothing(cached, monkeypatch, content):
     path, _ = cached
     monkeypatch.chdir(path.parent)
     digest = hashlib.sha256(content).hexdigest()
@@ -275,7 +275,7 @@ def test_no_switch_is_on_by_default(module_clone):
 
 
 @pytest.mark.parametrize(("text", "value"), [("10", 10), ("1", 1), ("1.0", None), ("0.25", 0.25)])
-def test_batches_are_a_number_or_a_share(text, value):
+def test_batches_are_a_number_or_a_fraction(text, value):
     found = argument_types.batches(1)(text)
 
     assert (found, type(found)) == (value, type(value))
@@ -393,7 +393,7 @@ def test_no_training_batch_has_a_single_image(num_processes):
 
 
 class Chance(Dataset):
-    """What each worker draws."""
+    """Return the random numbers that each worker draws."""
 
     def __len__(self):
         return 8
@@ -402,7 +402,7 @@ class Chance(Dataset):
         return torch.rand(())
 
 
-def test_the_workers_of_each_process_draw_crops_of_their_own():
+def test_the_workers_of_each_process_draw_their_own_crops():
     def drawn(rank):
         settings = data_shares.training_share(Process(2, rank), Chance())
         return torch.cat(list(DataLoader(Chance(), num_workers=1, **settings))).tolist()
@@ -412,7 +412,7 @@ def test_the_workers_of_each_process_draw_crops_of_their_own():
 
 
 @pytest.mark.slow
-def test_the_test_loss_of_unequal_shares_is_that_of_all_images(lesson, sample_data):
+def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sample_data):
     done = lesson(
         EIGHT, "--dataset=mnist", "--arch=fully_connected", "--devices=2", "--max_epochs=1"
     )
@@ -466,7 +466,7 @@ def test_wrong_arguments_end_in_one_sentence(module_clone, args, sentence):
         (("cpu", "16-mixed"), "--precision 16-mixed needs a GPU"),
     ],
 )
-def test_what_the_machine_lacks_is_one_sentence(monkeypatch, settings, sentence):
+def test_missing_hardware_is_reported_in_one_sentence(monkeypatch, settings, sentence):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
     with pytest.raises(UserError, match=sentence):
@@ -495,7 +495,7 @@ def test_mixed_precision_is_for_gpus(monkeypatch, num_gpus, expected):
 
 
 @pytest.mark.parametrize(("has_it", "warnings"), [(False, 1), (True, 0)])
-def test_bfloat16_on_a_cpu_without_it_gets_a_sentence(monkeypatch, caplog, has_it, warnings):
+def test_bfloat16_on_a_cpu_without_support_is_explained(monkeypatch, caplog, has_it, warnings):
     monkeypatch.setattr(distributed, "cpu_has_bfloat16", lambda: has_it)
 
     distributed.hardware(hparams("cpu", "bf16-mixed"))

@@ -12,14 +12,14 @@ from login_node import WRAPPERS, SlurmLoginNode
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
-# the last one on MNIST, which a job learns in seconds
+# the last lesson on MNIST, which a job learns in seconds
 NEWEST = BRANCHES[1]
 
 
 @pytest.fixture(scope="module")
 def module_login_node(practice_cluster, module_clone):
     """The practice cluster as the login node of the clone."""
-    practice_cluster.heal()
+    practice_cluster.repair()
     return SlurmLoginNode(practice_cluster, module_clone)
 
 
@@ -35,14 +35,14 @@ def test_run_py_submits_a_job_that_trains_to_the_end(module_login_node, branch):
     module_login_node.clone.git("switch", "--quiet", branch)
     shutil.rmtree(module_login_node.folder / "logs", ignore_errors=True)
 
-    [job] = module_login_node.launched()
+    [job] = module_login_node.launch_jobs()
     state = module_login_node.wait(job, timeout=400)
 
     log = module_login_node.log(job)
     assert state == "COMPLETED", log + module_login_node.log(job, "err")
     assert len(epochs(log)) == 10
     on_mnist = branch < "6"
-    # the sample for CIFAR-10 is hard: chance is 0.1, and lesson 6 has no convolutions yet
+    # the CIFAR-10 sample is hard: chance is 0.1, and lesson 6 has no convolutions yet
     assert final_accuracy(log) > (0.9 if on_mnist else 0.15 if branch < "7" else 0.4)
     logs = module_login_node.folder / f"logs/{'mnist' if on_mnist else 'cifar10'}"
     names = {"slurm_out_logs", "slurm_err_logs", "slurm_scripts", "version_0"}
@@ -51,8 +51,8 @@ def test_run_py_submits_a_job_that_trains_to_the_end(module_login_node, branch):
     assert list(logs.glob("version_0/events.out.tfevents.*"))
 
 
-def test_a_second_launch_has_folders_of_its_own(login_node):
-    jobs = [*login_node.launched("--max_epochs=1"), *login_node.launched("--max_epochs=1")]
+def test_a_second_launch_has_its_own_folders(login_node):
+    jobs = [*login_node.launch_jobs("--max_epochs=1"), *login_node.launch_jobs("--max_epochs=1")]
 
     states = [login_node.wait(job, timeout=180) for job in jobs]
 
@@ -64,7 +64,7 @@ def test_a_second_launch_has_folders_of_its_own(login_node):
 
 
 def test_trials_differ_in_their_learning_rate(login_node):
-    jobs = login_node.launched("--nb_trials=2", "--max_epochs=1")
+    jobs = login_node.launch_jobs("--nb_trials=2", "--max_epochs=1")
 
     states = [login_node.wait(job, timeout=180) for job in jobs]
 
@@ -88,11 +88,11 @@ def test_a_log_path_with_spaces_reaches_slurm_unchanged(login_node):
     assert "epoch  1/1" in log.read_text()
 
 
-def test_a_site_that_exports_no_environment_trains_all_the_same(login_node):
+def test_a_site_that_exports_no_environment_still_trains(login_node):
     site = login_node.folder / "site.sh"
     site.write_text(f"export VENV={sys.prefix}\n")
 
-    [job] = login_node.launched("--max_epochs=1", SBATCH_EXPORT="NONE")
+    [job] = login_node.launch_jobs("--max_epochs=1", SBATCH_EXPORT="NONE")
     state = login_node.wait(job, timeout=180)
     site.unlink()
 
@@ -101,7 +101,7 @@ def test_a_site_that_exports_no_environment_trains_all_the_same(login_node):
 
 @pytest.fixture(params=WRAPPERS)
 def containerized(login_node, request):
-    """A site whose Python is a command of several words, and no environment."""
+    """A site where Python is a command of several words instead of an environment."""
     wrapper = login_node.folder / "container"
     wrapper.write_text(f"#!/bin/bash\nshift 3\n{WRAPPERS[request.param]}\n")
     wrapper.chmod(0o755)
@@ -115,8 +115,8 @@ def containerized(login_node, request):
     wrapper.unlink()
 
 
-def test_a_site_whose_python_is_a_command_trains(containerized):
-    [job] = containerized.launched("--max_epochs=1")
+def test_a_site_with_a_command_as_python_trains(containerized):
+    [job] = containerized.launch_jobs("--max_epochs=1")
 
     state = containerized.wait(job, timeout=180)
 
@@ -124,10 +124,10 @@ def test_a_site_whose_python_is_a_command_trains(containerized):
     assert "test loss" in containerized.log(job)
 
 
-def test_the_exit_code_of_a_command_that_runs_python_is_the_jobs(containerized):
-    [job] = containerized.launched("--data_dir=/nowhere")
+def test_the_job_gets_the_exit_code_of_a_command_that_runs_python(containerized):
+    [job] = containerized.launch_jobs("--data_dir=/nowhere")
 
-    log = containerized.failed(job)
+    log = containerized.wait_for_failure(job)
 
     assert containerized.sacct(job, "ExitCode")[job]["ExitCode"] == "1:0"
     assert "/nowhere/MNIST is missing" in log
@@ -135,11 +135,11 @@ def test_the_exit_code_of_a_command_that_runs_python_is_the_jobs(containerized):
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
 def test_a_signal_reaches_the_python_that_a_command_runs(containerized, signal):
-    [job] = containerized.launched("--max_epochs=500")
+    [job] = containerized.launch_jobs("--max_epochs=500")
     containerized.wait_for_training(job)
 
     containerized.run(["scancel", f"--signal={signal}", f"{job}.0"])
-    log = containerized.failed(job)
+    log = containerized.wait_for_failure(job)
 
     assert f"A process was ended by SIG{signal}." in log
-    assert containerized.accounted(job) == "FAILED"
+    assert containerized.accounting_state(job) == "FAILED"

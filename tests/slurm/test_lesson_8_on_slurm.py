@@ -1,4 +1,4 @@
-"""Lesson 8 over two nodes of the practice cluster: make test."""
+"""Lesson 8 on two nodes of the practice cluster: make test."""
 
 import re
 import shutil
@@ -21,8 +21,8 @@ NUM_STEPS = 20
 FIELDS = "State,NTasks,NodeList"
 STEPS = ["--optimizer=SGD", "--learning_rate=0.05", f"--limit_train_batches={NUM_STEPS}"]
 FAST = ["--arch=fully_connected", "--max_epochs=1"]
-# runs run.py without augmentation, and keeps losses and predictions of each process; in lesson 7
-# the loader gets the order that lesson 8 has
+# runs run.py without augmentation, and saves losses and predictions of each process; the loader of
+# lesson 7 gets the order of lesson 8
 DRIVER = """
 import sys, torch, run
 from torch.utils.data import DistributedSampler
@@ -55,7 +55,7 @@ run.main()
 
 @pytest.fixture(scope="module")
 def module_login_node(practice_cluster, module_clone):
-    practice_cluster.heal()
+    practice_cluster.repair()
     module_login_node = SlurmLoginNode(practice_cluster, module_clone)
     (module_login_node.folder / "driver.py").write_text(DRIVER)
     module_login_node.clone.git("switch", "--quiet", BRANCH)
@@ -70,7 +70,7 @@ def login_node(module_login_node):
 
 
 def drive(module_login_node, name, *args, srun=()):
-    """Run the driver, here or by srun, and return the folder of its logs."""
+    """Run the driver, here or with srun, and return the folder of its logs."""
     words = [sys.executable, "driver.py", "--local", *FAST, *STEPS, f"--experiment_name={name}"]
     done = module_login_node.clone.run(
         *srun, *words, "--run_number=0", *args, env=module_login_node.env
@@ -92,7 +92,7 @@ def losses(folder, num_processes):
 
 @pytest.fixture(scope="module")
 def runs(module_login_node):
-    """One process of lesson 7 and of lesson 8, and two processes in three ways."""
+    """Runs of lessons 7 and 8 with one process, and of lesson 8 with two, in three ways."""
     module_login_node.clone.git("switch", "--quiet", "7-changing-architectures")
     folders = {"lesson 7": (drive(module_login_node, "seven"), 1)}
     module_login_node.clone.git("switch", "--quiet", BRANCH)
@@ -110,7 +110,7 @@ def runs(module_login_node):
 
 
 @pytest.mark.parametrize("name", ["one process", "here", "nodes", "devices"])
-def test_the_loss_curve_is_that_of_one_process_of_lesson_7(runs, name):
+def test_the_loss_curve_equals_that_of_lesson_7_with_one_process(runs, name):
     expected, found = losses(*runs["lesson 7"]), losses(*runs[name])
 
     assert len(expected) == NUM_STEPS
@@ -120,7 +120,7 @@ def test_the_loss_curve_is_that_of_one_process_of_lesson_7(runs, name):
 
 @pytest.mark.parametrize("name", ["here", "nodes", "devices"])
 @pytest.mark.parametrize("stage", ["train", "val", "test"])
-def test_the_metrics_of_two_processes_are_those_of_the_gathered_predictions(runs, name, stage):
+def test_the_metrics_of_two_processes_match_the_gathered_predictions(runs, name, stage):
     folder, num_processes = runs[name]
     rows = [row for kept in kept_of(folder, num_processes) for row in kept[stage]]
     logits, labels = torch.cat([row[1] for row in rows]), torch.cat([row[2] for row in rows])
@@ -140,7 +140,7 @@ def test_the_metrics_of_two_processes_are_those_of_the_gathered_predictions(runs
 
 
 @pytest.mark.parametrize("name", ["here", "nodes"])
-def test_confusion_matrix_and_pr_curves_are_of_all_processes(runs, name):
+def test_confusion_matrix_and_pr_curves_cover_all_processes(runs, name):
     folder, num_processes = runs[name]
     rows = [row for kept in kept_of(folder, num_processes) for row in kept["val"]]
     logits, labels = torch.cat([row[1] for row in rows]), torch.cat([row[2] for row in rows])
@@ -156,12 +156,14 @@ def test_confusion_matrix_and_pr_curves_are_of_all_processes(runs, name):
     assert tp + fn == (labels == 0).sum()
 
 
-def test_four_processes_on_two_nodes_are_completed(login_node):
-    [job] = login_node.launched("--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1")
+def test_four_processes_on_two_nodes_complete(login_node):
+    [job] = login_node.launch_jobs(
+        "--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1"
+    )
 
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "COMPLETED"
+    assert login_node.accounting_state(job) == "COMPLETED"
     out, steps = login_node.log(job), login_node.sacct(job, FIELDS)
     assert "processes: 2 nodes x 2 devices, cpu, 32-true; images per optimizer step: 64" in out
     assert steps[f"{job}.0"] | {"State": "COMPLETED", "NTasks": "4"} == steps[f"{job}.0"]
@@ -172,13 +174,13 @@ def test_four_processes_on_two_nodes_are_completed(login_node):
     assert final_accuracy(out) > 0
 
 
-def test_the_plain_script_trains_over_its_nodes(login_node):
+def test_the_plain_script_trains_on_all_its_nodes(login_node):
     done = login_node.clone.run("sbatch", "--parsable", "run.sh", *FAST, env=login_node.env)
     job = done.stdout.strip()
 
     login_node.wait(job)
 
-    assert login_node.accounted(job) == "COMPLETED"
+    assert login_node.accounting_state(job) == "COMPLETED"
     assert login_node.sacct(job, FIELDS)[f"{job}.0"]["NTasks"] == "4"
     assert len(epochs((login_node.folder / f"slurm.{job}.out").read_text())) == 1
     assert (login_node.folder / f"logs/sbatch/cifar10/version_{job}/hparams.yaml").is_file()

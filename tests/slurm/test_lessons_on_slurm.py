@@ -15,8 +15,8 @@ BY_SBATCH = ["1-simple-model-training", "2-lightning-module", "3-improved-data-l
 
 @pytest.fixture(scope="module")
 def cluster(practice_cluster, module_clone):
-    """The practice cluster for jobs whose environment is the one of these tests."""
-    practice_cluster.heal()
+    """The practice cluster, with jobs that use the environment of these tests."""
+    practice_cluster.repair()
     ours = PracticeCluster(practice_cluster.state)
     ours.env = {**practice_cluster.env, "VENV": sys.prefix, "HOME": module_clone.env["HOME"]}
     return ours
@@ -39,13 +39,13 @@ def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
         assert list(folder.glob("events.out.tfevents.*"))
 
 
-def test_the_accounting_shows_what_a_lesson_took(cluster, module_clone):
+def test_the_accounting_shows_the_resources_of_a_lesson(cluster, module_clone):
     module_clone.git("switch", "--quiet", BY_SBATCH[2])
     job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
     cluster.wait(job, timeout=180)
 
     columns = "JobName,State,Elapsed,TotalCPU,MaxRSS,ReqMem,ReqCPUS,NodeList"
-    # the accounting learns of the end a moment after the controller
+    # the accounting is updated a moment after the controller
     wait_until(lambda: cluster.sacct(job, columns)[job]["State"] == "COMPLETED", 60, "in sacct")
     rows = cluster.sacct(job, columns)
 
@@ -53,7 +53,7 @@ def test_the_accounting_shows_what_a_lesson_took(cluster, module_clone):
     assert rows[job]["ReqCPUS"] == "3"
     assert rows[job]["ReqMem"] == "4G"
     assert rows[job]["NodeList"] in ("node1", "node2")
-    # the step that srun started is where the training took its memory
+    # the training uses its memory in the step that srun started
     assert rows[f"{job}.0"]["MaxRSS"].endswith("K")
     assert int(rows[f"{job}.0"]["MaxRSS"][:-1]) > 200_000
 

@@ -72,7 +72,7 @@ torch.distributed.destroy_process_group()
 @pytest.fixture
 def cluster(practice_cluster: PracticeCluster) -> Iterator[PracticeCluster]:
     yield practice_cluster
-    practice_cluster.heal()
+    practice_cluster.repair()
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_every_check_passes(cluster: PracticeCluster) -> None:
     assert "FAIL" not in done.stdout
 
 
-def test_down_leaves_no_process_and_up_again_keeps_the_history(cluster: PracticeCluster) -> None:
+def test_down_leaves_no_process_and_the_next_up_keeps_the_history(cluster: PracticeCluster) -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = cluster.submit(batch("true"), cwd=Path(folder))
         cluster.wait(job)
@@ -133,7 +133,7 @@ def test_down_leaves_no_process_and_up_again_keeps_the_history(cluster: Practice
     assert cluster.practice("check").returncode == 0
 
 
-def test_down_twice_is_no_error(another: PracticeCluster) -> None:
+def test_down_twice_is_not_an_error(another: PracticeCluster) -> None:
     another.up()
 
     another.down()
@@ -153,7 +153,7 @@ def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
     assert sorted(set(before.values())) == DAEMONS
 
 
-def test_up_repairs_a_cluster_whose_daemons_were_all_killed(cluster: PracticeCluster) -> None:
+def test_up_repairs_a_cluster_after_all_daemons_were_killed(cluster: PracticeCluster) -> None:
     cluster.kill(*DAEMONS)
     wait_until(lambda: not cluster.processes(), 10, "no process left")
 
@@ -162,9 +162,7 @@ def test_up_repairs_a_cluster_whose_daemons_were_all_killed(cluster: PracticeClu
     assert cluster.practice("check").returncode == 0
 
 
-def test_down_after_a_crash_ends_the_jobs_that_were_left_behind(
-    cluster: PracticeCluster, tmp_path: Path
-) -> None:
+def test_down_after_a_crash_ends_leftover_jobs(cluster: PracticeCluster, tmp_path: Path) -> None:
     job = cluster.submit(batch("srun sleep 300"), "--nodes=2", cwd=tmp_path)
     cluster.wait_for_state(job, "RUNNING")
     wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
@@ -175,7 +173,7 @@ def test_down_after_a_crash_ends_the_jobs_that_were_left_behind(
     assert cluster.processes() == {}
 
 
-def test_status_names_the_daemon_that_is_missing(cluster: PracticeCluster) -> None:
+def test_status_names_the_missing_daemon(cluster: PracticeCluster) -> None:
     healthy = cluster.practice("status")
     cluster.kill("node2")
 
@@ -187,7 +185,7 @@ def test_status_names_the_daemon_that_is_missing(cluster: PracticeCluster) -> No
     assert f"next: cluster/practice --state {cluster.state} up" in broken.stdout
 
 
-def test_a_process_that_only_looks_like_ours_survives_down(
+def test_down_spares_a_process_that_only_looks_like_ours(
     another: PracticeCluster, short_folder: Path
 ) -> None:
     another.up()
@@ -202,7 +200,7 @@ def test_a_process_that_only_looks_like_ours_survives_down(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="all the other tests already run as this user")
-def test_an_ordinary_user_has_a_cluster_beside_the_one_of_root(
+def test_an_ordinary_user_can_have_a_cluster_next_to_that_of_root(
     cluster: PracticeCluster, short_folder: Path
 ) -> None:
     program = shutil.copytree(PRACTICE.parent, short_folder / "cluster") / "practice"
@@ -304,7 +302,7 @@ def test_a_job_over_its_memory_is_killed_with_a_message(
     assert "memory limit" in (tmp_path / "out").read_text()
 
 
-def test_a_requeued_job_starts_again(cluster: PracticeCluster, tmp_path: Path) -> None:
+def test_a_requeued_job_restarts(cluster: PracticeCluster, tmp_path: Path) -> None:
     job = cluster.submit(
         batch("echo start", FIRST_START_LASTS), "--open-mode=append", "--output=out", cwd=tmp_path
     )
@@ -318,7 +316,7 @@ def test_a_requeued_job_starts_again(cluster: PracticeCluster, tmp_path: Path) -
     assert (tmp_path / "out").read_text().count("start") == 2
 
 
-def test_an_urgent_job_preempts_and_the_other_starts_again(
+def test_an_urgent_job_preempts_another_which_then_restarts(
     cluster: PracticeCluster, tmp_path: Path
 ) -> None:
     whole = ["--nodes=2", "--exclusive"]
@@ -392,7 +390,7 @@ def test_impossible_requests_are_refused_before_they_wait(cluster: PracticeClust
         assert done.returncode == 1, request
 
 
-def test_a_port_that_somebody_took_is_replaced(another: PracticeCluster) -> None:
+def test_a_port_in_use_is_replaced(another: PracticeCluster) -> None:
     another.up()
     port = int(another.run(["scontrol", "show", "config"]).split("SlurmctldPort")[1].split()[1])
     another.down()
@@ -433,7 +431,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(short_folder: Path) -> None:
     assert [path.name for path in short_folder.iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(short_folder: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_in_one_sentence(short_folder: Path) -> None:
     (short_folder / "file").touch()
 
     done = PracticeCluster(short_folder / "file" / "state").practice("up")

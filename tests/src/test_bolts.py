@@ -1,4 +1,4 @@
-"""A DataModule of lightning-bolts under Lightning 2, in an environment of its own: make test."""
+"""A DataModule of lightning-bolts under Lightning 2, in a separate environment: make test."""
 
 import re
 import subprocess
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bolts_python(tmp_path_factory):
-    """An environment with requirements-bolts.txt; what the tests' own one has is not copied."""
+    """An environment with requirements-bolts.txt that reuses the packages of the tests' own one."""
     folder = tmp_path_factory.mktemp("bolts") / "env"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin/python")
     purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = subprocess.run([python, "-c", purelib], capture_output=True, text=True, check=True)
-    # Python looks there second, so pip installs only what differs
+    # Python looks in the tests' own environment second, so pip installs only what differs
     Path(own.stdout.strip(), "base.pth").write_text(sysconfig.get_path("purelib") + "\n")
     requirements = str(ROOT / "requirements-bolts.txt")
     install = [python, "-m", "pip", "install", "--quiet", "-r", requirements]
@@ -35,7 +35,7 @@ def train(clone, python, *args):
     return clone.run(python, "run.py", "--local", "--dataset=bolts", *args)
 
 
-def test_bolts_own_data_module_trains_on_the_sample(module_clone, bolts_python):
+def test_a_data_module_of_bolts_trains_on_the_sample(module_clone, bolts_python):
     # 1800 images, all in one step
     done = train(module_clone, bolts_python, "--batch_size=2000", "--max_epochs=1")
 

@@ -15,7 +15,7 @@ NAME = f"resnet18-{hashlib.sha256(WEIGHTS).hexdigest()[:8]}.pth"
 
 
 class Node:
-    """A login node with a checkout, and a Python that names the address of our own weights."""
+    """A login node with a checkout, and a Python that returns the URL of the test's weights."""
 
     def __init__(self, folder, server, trusted):
         self.folder, self.cache = folder, folder / "hub/checkpoints"
@@ -52,7 +52,7 @@ def test_weights_arrive_where_torch_hub_looks(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
-def test_good_weights_are_not_fetched_again(node):
+def test_good_weights_are_not_downloaded_again(node):
     node.run()
 
     done = node.run(MODELS_MIRROR="https://127.0.0.1:9")
@@ -61,7 +61,7 @@ def test_good_weights_are_not_fetched_again(node):
     assert done.stdout == f"{node.cache}/{NAME}\n"
 
 
-def test_damaged_weights_are_fetched_again(node):
+def test_damaged_weights_are_downloaded_again(node):
     node.run()
     (node.cache / NAME).write_bytes(WEIGHTS[:-1])
 
@@ -71,7 +71,7 @@ def test_damaged_weights_are_fetched_again(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
-def test_half_a_download_goes_on_where_it_stopped(node):
+def test_a_partial_download_resumes_where_it_stopped(node):
     node.cache.mkdir(parents=True)
     (node.cache / f"{NAME}.part").write_bytes(WEIGHTS[:1000])
 
@@ -81,7 +81,7 @@ def test_half_a_download_goes_on_where_it_stopped(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
-def test_a_part_that_is_too_long_does_not_stay_for_ever(node):
+def test_a_partial_file_that_is_too_long_is_discarded(node):
     node.cache.mkdir(parents=True)
     (node.cache / f"{NAME}.part").write_bytes(b"x" * 400_000)
 
@@ -91,7 +91,7 @@ def test_a_part_that_is_too_long_does_not_stay_for_ever(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
-def test_other_weights_than_expected_are_not_kept(node, mirror):
+def test_unexpected_weights_are_not_kept(node, mirror):
     mirror.files = {NAME: b"x" * 1000}
 
     done = node.run()
@@ -101,7 +101,7 @@ def test_other_weights_than_expected_are_not_kept(node, mirror):
     assert not list(node.cache.iterdir())
 
 
-def test_a_node_without_internet_is_told_so(node):
+def test_missing_internet_is_reported(node):
     done = node.run(MODELS_MIRROR="https://127.0.0.1:9")
 
     assert done.returncode == 1
@@ -123,14 +123,14 @@ def test_an_insecure_mirror_is_not_used(node):
         ({"SLURM_JOB_ID": "12"}, "job 12 must not download"),
     ],
 )
-def test_a_wrong_place_is_named(node, env, sentence):
+def test_a_wrong_folder_is_reported(node, env, sentence):
     done = node.run(**env)
 
     assert done.returncode == 1
     assert sentence in done.stderr
 
 
-def test_a_cache_that_cannot_be_written_to_is_named(node):
+def test_an_unwritable_cache_is_reported(node):
     (node.folder / "hub").write_text("a file")
 
     done = node.run()
@@ -140,7 +140,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(node):
 
 
 @pytest.mark.slow
-def test_an_unknown_network_is_refused_with_those_that_are_known(node):
+def test_an_unknown_network_is_refused_with_a_list_of_known_ones(node):
     done = node.run("resnet19", VENV=sys.prefix)
 
     assert done.returncode == 1
@@ -151,7 +151,7 @@ def test_an_unknown_network_is_refused_with_those_that_are_known(node):
 def test_torchvision_names_folder_and_address(node):
     done = node.run("resnet18", VENV=sys.prefix, TORCH_HOME=str(node.folder / "torch home"))
 
-    # the mirror has other weights than torchvision asks for
+    # the mirror has other weights than torchvision requests
     assert done.returncode == 1
     assert "resnet18-f37072fd.pth is not fetched" in done.stderr
     assert (node.folder / "torch home/hub/checkpoints").is_dir()

@@ -1,4 +1,4 @@
-"""What a checkpoint and hparams.yaml of lesson 8 hold: make test."""
+"""The contents of a checkpoint and of hparams.yaml in lesson 8: make test."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import torch
 import yaml
 
 EIGHT = "8-distributed-training"
-# a network with an argument of its own, and what is trained of each network
+# a network with its own argument, and the arguments with which each network is trained
 WIDE = """
 from torch import nn
 
@@ -29,7 +29,7 @@ ARGUMENTS = {
 NETWORK_ARGS = {"resnet18": {}, "wide": {"width": 7}}
 COLOURS = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
 GREY = {"mean": [0.1307], "std": [0.3081]}
-# trains, then keeps what the network says about random images
+# trains, then saves the outputs of the network for random images
 TRAIN = """
 import sys
 import torch
@@ -48,7 +48,7 @@ images = torch.randn(5, *model.hparams.dims)
 with torch.no_grad():
     torch.save((images, model.cpu().eval()(images)), "kept.pt")
 """
-# another process, which knows nothing but the path
+# another process, which knows only the path
 LOAD = """
 import json, sys
 import torch
@@ -67,7 +67,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Trained:
-    """A short training: what it left, and what another process says about its checkpoint."""
+    """A short training: its files, and the predictions of another process from its checkpoint."""
 
     arch: str
     logs: Path
@@ -111,7 +111,7 @@ def test_a_checkpoint_needs_nothing_else_to_predict_the_same(trained):
     described(trained, json.loads(settings))
 
 
-def test_a_checkpoint_holds_plain_values_that_describe_network_and_data(trained):
+def test_a_checkpoint_contains_plain_values_that_describe_network_and_data(trained):
     held = torch.load(trained.checkpoint, weights_only=True, map_location="cpu")
 
     settings = held["hyper_parameters"]
@@ -124,7 +124,7 @@ def test_the_hyperparameters_are_plain_yaml(trained):
     settings = yaml.safe_load((trained.logs / "hparams.yaml").read_text())
 
     described(trained, settings)
-    # what was asked for on the command line is there too
+    # the values from the command line are there too
     assert settings["max_epochs"] == 1
     assert settings["debugging"] == {"limit_train_batches": 2}
     assert settings["optimizer"] == ("SGD" if trained.arch == "wide" else "Adam")

@@ -1,4 +1,4 @@
-"""src/callbacks/done.py: a training begins anew, and only its end leaves DONE.json: make test."""
+"""src/callbacks/done.py: a training starts clean, and only its end writes DONE.json: make test."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ COMMANDS = {
     "2-lightning-module": ["-m", "src.main"],
     "8-distributed-training": ["run.py", "--local", "--arch=fully_connected", "--max_epochs=1"],
 }
-# what Lightning takes for srun; it resumes only there
+# the variables by which Lightning detects srun; it resumes only then
 IN_A_STEP = {
     **{"SLURM_JOB_ID": "3", "SLURM_JOB_NAME": "mnist", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
     **{"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"},
@@ -29,7 +29,7 @@ def trainer(folder, is_global_zero=True):
     return SimpleNamespace(**paths, is_global_zero=is_global_zero, global_step=3)
 
 
-def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
+def test_a_nan_metric_leaves_no_done_json(tmp_path):
     ended = trainer(tmp_path)
 
     with pytest.raises(UserError, match="has diverged"):
@@ -41,14 +41,14 @@ def test_a_metric_that_is_no_number_leaves_no_file_of_success(tmp_path):
     assert done == {"steps": 3, "test_acc": 0.5}
 
 
-def test_only_the_first_process_writes_and_all_learn_the_folder(tmp_path):
+def test_only_rank_0_writes_and_all_ranks_learn_the_folder(tmp_path):
     folder = write_done(trainer(tmp_path, is_global_zero=False), {"test_acc": 0.5})
 
     assert folder == str(tmp_path / "logs")
     assert not list((tmp_path / "logs").iterdir())
 
 
-def test_an_old_file_of_success_is_removed_at_the_start(tmp_path):
+def test_an_old_done_json_is_removed_at_the_start(tmp_path):
     begun = trainer(tmp_path)
     write_done(begun, {"test_acc": 0.5})
 
@@ -66,7 +66,7 @@ def test_the_test_after_the_training_removes_nothing(tmp_path):
     assert (tmp_path / "logs/DONE.json").is_file()
 
 
-def test_a_training_without_a_log_folder_begins_and_ends_too(tmp_path):
+def test_a_training_without_a_log_folder_starts_and_ends_too(tmp_path):
     silent = SimpleNamespace(
         default_root_dir=str(tmp_path), log_dir=None, is_global_zero=True, global_step=1
     )
@@ -76,7 +76,7 @@ def test_a_training_without_a_log_folder_begins_and_ends_too(tmp_path):
     assert write_done(silent, {"test_acc": 0.5}) is None
 
 
-def test_a_left_over_checkpoint_is_named_with_what_to_do(tmp_path):
+def test_a_leftover_checkpoint_is_reported_with_a_remedy(tmp_path):
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
 
     with pytest.raises(UserError) as error:
@@ -89,7 +89,7 @@ def test_a_left_over_checkpoint_is_named_with_what_to_do(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("env", [{}, IN_A_STEP], ids=["here", "in a job step"])
 @pytest.mark.parametrize("branch", COMMANDS)
-def test_a_left_over_checkpoint_ends_a_training_and_stays(module_clone, branch, env):
+def test_a_leftover_checkpoint_ends_a_training_and_stays(module_clone, branch, env):
     module_clone.git("switch", "--quiet", branch)
     left = module_clone.folder / "hpc_ckpt_1.ckpt"
     left.write_bytes(b"of an earlier job")
@@ -108,7 +108,7 @@ def test_a_left_over_checkpoint_ends_a_training_and_stays(module_clone, branch, 
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_does_not_keep_the_file_of_an_earlier_success(module_clone):
+def test_a_failed_training_does_not_keep_an_earlier_done_json(module_clone):
     branch = "8-distributed-training"
     module_clone.git("switch", "--quiet", branch)
     command = [sys.executable, *COMMANDS[branch], "--run_number=7"]
@@ -119,7 +119,7 @@ def test_a_training_that_fails_does_not_keep_the_file_of_an_earlier_success(modu
     bad = module_clone.run(*command, "--optimizer=SGD", "--learning_rate=1000")
 
     assert good.returncode == 0, good.stderr
-    assert steps == 22  # 1350 images, 64 in a step
+    assert steps == 22  # 1350 images, 64 per step
     assert bad.returncode == 1
     assert "has diverged" in bad.stderr.splitlines()[-1]
     assert not done.exists()

@@ -21,7 +21,7 @@ SCRIPTS = {
 
 
 class MisconfigurationException(Exception):
-    """Named as Lightning's own."""
+    """Has the name of Lightning's own exception."""
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_an_error_is_explained(error, sentence):
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), FileNotFoundError("data/photos/igloo/1.png")])
-def test_an_error_of_the_program_keeps_its_traceback(error):
+def test_a_program_error_keeps_its_traceback(error):
     assert explain(error) is None
 
 
@@ -59,12 +59,12 @@ def run_python(program, env, **kwargs):
 
 
 def exit_code(returncode):
-    """What a shell has in $?: a process that dies of signal 15 has the exit code 143 there."""
+    """Return the exit code that a shell sees: 143 for a process that dies of signal 15."""
     return returncode if returncode >= 0 else 128 - returncode
 
 
 def end(statement, env):
-    """Run a statement where plain_errors reports its errors."""
+    """Run a statement inside plain_errors."""
     program = "from src.utils.errors import UserError, plain_errors\n"
     program += f"with plain_errors():\n    {statement}\n"
     return run_python(program, env)
@@ -83,7 +83,7 @@ def end(statement, env):
 @pytest.mark.parametrize(
     ("env", "who"), [(ONE, ""), (SEVERAL, "process 1: ")], ids=["one", "several"]
 )
-def test_what_the_user_can_fix_is_one_sentence(statement, code, said, env, who):
+def test_a_user_error_is_reported_in_one_sentence(statement, code, said, env, who):
     done = end(statement, env)
 
     assert exit_code(done.returncode) == code
@@ -110,7 +110,7 @@ with plain_errors():
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_an_exit_code_stays_as_it_is(code):
+def test_an_exit_code_is_unchanged(code):
     done = end(f"raise SystemExit({code})", ONE)
 
     assert (done.returncode, done.stderr) == (code, "")
@@ -136,7 +136,7 @@ def test_a_single_process_cleans_up_at_its_end(monkeypatch):
 
 
 @pytest.mark.parametrize("env", [SEVERAL, {"LOCAL_RANK": "1"}], ids=["srun", "Lightning"])
-def test_a_process_among_several_does_not_wait_for_its_threads(env):
+def test_one_of_several_processes_does_not_wait_for_its_threads(env):
     program = (
         "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "from src.utils.errors import exit_with; exit_with('a sentence', 143)"
@@ -167,7 +167,7 @@ def test_every_script_sources_the_environment_of_all_jobs(script):
     lines = SCRIPTS[script].splitlines()
 
     assert lines.count("source cluster/job_env.sh") == 1
-    # nothing but that file says how a job ends
+    # no other file handles the end of a job
     assert not [line for line in lines if "trap " in line or "site.sh" in line.split("#")[0]]
 
 
@@ -186,7 +186,7 @@ def test_a_site_file_that_ends_a_script_does_not_look_like_a_success(tmp_path, l
     assert (good.returncode, good.stderr) == (0, "")
 
 
-def test_a_place_without_a_site_file_needs_none(tmp_path):
+def test_a_missing_site_file_is_not_an_error(tmp_path):
     shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
     script = "set -euo pipefail\nsource cluster/site_env.sh\necho ${PYTHON-none}"
     env = {**os.environ, "PYTHON": "left by another program"}

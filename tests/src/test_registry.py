@@ -13,7 +13,7 @@ RAISES = 'raise RuntimeError("imported")\n'
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Write files into a src of its own, each given as name=text."""
+    """Return a function that writes files, given as name=text, into a separate src."""
     monkeypatch.setattr(registry, "SRC", tmp_path / "src")
 
     def write(folder, **files):
@@ -32,7 +32,7 @@ def refusal(function, *args):
     return str(error.value)
 
 
-def test_what_the_course_has_is_listed():
+def test_the_files_of_the_course_are_listed():
     assert set(registry.names("datasets")) - {"bolts"} == {"cifar10", "mnist"}
     assert registry.names("networks") == [
         *("fully_connected", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -57,7 +57,7 @@ def test_the_arguments_of_a_file_are_read_without_importing_it(folder):
     assert registry.constant(plain, "ARGUMENTS", {}) == {}
 
 
-def test_what_a_file_needs_is_read_without_importing_it(folder):
+def test_the_requirement_of_a_file_is_read_without_importing_it(folder):
     folder(
         "datasets",
         lacking=f'{RAISES}NEEDS = "no_such_package"\n',
@@ -67,13 +67,13 @@ def test_what_a_file_needs_is_read_without_importing_it(folder):
     assert registry.names("datasets") == ["there"]
 
 
-def test_a_file_that_is_no_python_is_listed_and_reported_when_it_is_used(folder):
+def test_a_file_that_is_not_python_is_listed_and_reported_on_use(folder):
     folder("networks", broken="def broken(:\n")
 
     assert registry.names("networks") == ["broken"]
 
 
-def test_files_that_no_name_can_stand_for_are_not_listed(folder):
+def test_files_that_cannot_be_chosen_are_not_listed(folder):
     folder("networks", __init__="", _private="", **{"my-network": "", "good": ""})
     folder("datasets", image_data_module="", photos="")
 
@@ -91,7 +91,7 @@ def test_two_files_with_the_same_name_are_refused_and_both_are_named(folder):
     )
 
 
-def test_a_name_may_stand_twice_in_the_same_file(folder):
+def test_a_name_may_appear_twice_in_the_same_file(folder):
     folder("networks", first='NAMES = ["small", "small"]\n')
 
     assert registry.names("networks") == ["small"]
@@ -106,7 +106,7 @@ def test_bolts_is_offered_only_with_its_package(monkeypatch, installed):
 
 @pytest.mark.parametrize("constant", ["NAMES", "ARGUMENTS", "NEEDS"])
 @pytest.mark.parametrize("text", ["[f'resnet{n}' for n in (18, 34)]", "OTHER", "dict(width=3)"])
-def test_a_constant_that_is_no_plain_value_is_one_sentence(folder, constant, text):
+def test_a_constant_that_is_not_a_literal_is_reported_in_one_sentence(folder, constant, text):
     folder("networks", clever=f"{constant} = {text}\n")
     file = registry.SRC / "networks/clever.py"
 
@@ -136,7 +136,7 @@ def module(monkeypatch, name, **content):
 
 
 @pytest.mark.parametrize("file", ["small_cnn", "SmallCNN", "resnet_small"])
-def test_a_network_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, folder, file):
+def test_a_custom_network_is_found_by_the_name_of_its_file(monkeypatch, folder, file):
     folder("networks", **{file: ""})
     class_name = "ResNetSmall" if "resnet" in file else "SmallCNN"
     module(monkeypatch, f"networks.{file}", **{class_name: SmallCNN})
@@ -147,7 +147,7 @@ def test_a_network_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, fol
     assert made.args == ((3, 32, 32), 10)
 
 
-def test_a_data_set_of_ones_own_is_found_by_the_name_of_its_file(monkeypatch, folder):
+def test_a_custom_data_set_is_found_by_the_name_of_its_file(monkeypatch, folder):
     folder("datasets", my_photos="")
     module(monkeypatch, "datasets.my_photos", MyPhotos=int, MyPhotosDataModule=SmallCNN)
 
@@ -173,7 +173,7 @@ def test_a_file_without_its_class_says_what_it_must_have(monkeypatch, folder):
     assert said.endswith("such as MyPhotosDataModule")
 
 
-def test_a_package_that_a_file_lacks_is_named(monkeypatch, folder):
+def test_a_missing_package_is_named(monkeypatch, folder):
     folder("networks", lacking="")
 
     def not_there(name):

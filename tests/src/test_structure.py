@@ -1,4 +1,4 @@
-"""How the program is built: imports, sizes, and what only some files may do: make test-fast."""
+"""The structure of the program: imports, sizes, and special permissions: make test-fast."""
 
 import ast
 import statistics
@@ -12,7 +12,7 @@ from lesson_diffs import lessons
 
 LESSONS = lessons(ROOT)
 LAST = {path: text for path, text in LESSONS[max(LESSONS)].items() if path.endswith(".py")}
-# a part of src -> what it may import from src
+# part of src -> what it may import from src
 MAY_IMPORT = {
     "launch": {"launch", "utils"},
     "networks": {"networks", "utils"},
@@ -27,12 +27,12 @@ EIGHT = "8-distributed-training"
 
 
 def imports(text):
-    """The modules that a file imports, anywhere in it; `from a import b` may mean a.b."""
+    """Return all modules that a file imports; `from a import b` may mean a.b."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "a relative import hides where it leads"
+            assert node.level == 0, "a relative import hides its target"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
@@ -50,7 +50,7 @@ def functions(text):
 
 
 def calls(text, name):
-    """The calls of a function or method that is written like this."""
+    """Return the calls of the function or method of this name."""
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     return [node for node in nodes if ast.unparse(node.func) == name]
 
@@ -74,7 +74,7 @@ def test_launching_does_not_wait_for_torch(path):
     assert not {name.split(".")[0] for name in imports(LAST[path])} & slow
 
 
-def test_every_folder_of_the_program_has_its_rule():
+def test_every_folder_of_the_program_has_an_import_rule():
     assert {part_of(path) for path in LAST if path.startswith("src/")} == set(MAY_IMPORT)
 
 
@@ -100,7 +100,7 @@ def test_no_function_is_longer_than_a_screen():
     assert too_long == []
 
 
-def test_the_functions_of_the_last_lesson_have_a_usual_size():
+def test_the_functions_of_the_last_lesson_have_a_typical_size():
     sizes = [length(function) for text in LAST.values() for function in functions(text)]
 
     assert 7 <= statistics.median(sizes) <= 12
@@ -114,23 +114,23 @@ def test_lesson_1_is_two_short_files():
     assert sizes["src/main.py"] <= 130
 
 
-# --- what only some files do
+# --- what only some files may do
 
 
 @pytest.mark.parametrize("number", LESSONS)
-def test_a_process_that_does_not_clean_up_is_only_one_among_several(number):
+def test_only_the_last_lesson_may_exit_without_cleanup(number):
     found = [path for path, text in LESSONS[number].items() if "os._exit" in text]
 
     assert found == (["src/utils/errors.py"] if number == max(LESSONS) else [])
 
 
 @pytest.mark.parametrize("number", range(2, 8))
-def test_several_gpus_that_can_be_seen_start_no_other_processes_before_lesson_8(number):
+def test_several_visible_gpus_start_no_other_processes_before_lesson_8(number):
     programs = [text for path, text in LESSONS[number].items() if path.endswith(".py")]
 
     trainers = [call for text in programs for call in calls(text, "L.Trainer")]
 
-    # no other way to make one
+    # a Trainer is made in no other way
     assert sum(text.count("Trainer(") for text in programs) == len(trainers) > 0
     for call in trainers:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
@@ -156,7 +156,7 @@ def test_no_program_assigns_to_a_setting(number):
 
 
 @pytest.mark.slow
-def test_the_settings_of_a_training_stay_as_they_are(module_clone):
+def test_the_settings_of_a_training_are_not_modified(module_clone):
     module_clone.git("switch", "--quiet", EIGHT)
     program = """
 import copy, sys

@@ -1,4 +1,4 @@
-"""The sample data and the check of data sets: make test-fast."""
+"""The sample data and the check of the data sets: make test-fast."""
 
 import os
 import pickle
@@ -13,7 +13,7 @@ from torchvision.datasets import MNIST
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# the sample must have the same bytes on every machine: these are those of x86-64
+# the sample must have the same bytes on every machine: these sums are from x86-64
 SAMPLE_SUMS = {
     "MNIST/raw/train-images-idx3-ubyte": "a9f09262c41c8d46",
     "MNIST/raw/t10k-labels-idx1-ubyte": "dc8a6ccffacca074",
@@ -60,7 +60,7 @@ def test_sha256sum_itself_reads_the_sums(made):
         assert done.returncode == 0
 
 
-def test_torchvision_reads_the_sample_of_mnist_unchanged(made):
+def test_torchvision_reads_the_mnist_sample_unchanged(made):
     train_set, test_set = (MNIST(made, train=train) for train in (True, False))
 
     assert (len(train_set), len(test_set)) == (1500, 297)
@@ -69,7 +69,7 @@ def test_torchvision_reads_the_sample_of_mnist_unchanged(made):
     assert 0 < train_set.data.float().mean() / 255 < 0.3  # white strokes on black
 
 
-def test_the_digits_are_those_of_scikit_learn(made):
+def test_the_digits_come_from_scikit_learn(made):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -84,7 +84,7 @@ def test_the_digits_are_those_of_scikit_learn(made):
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "bytes"])
-def test_the_sample_of_cifar10_is_pickled_as_the_original(made, encoding):
+def test_the_cifar10_sample_is_pickled_like_the_original(made, encoding):
     folder = made / "cifar-10-batches-py"
     key = str if encoding == "latin1" else str.encode
     with (folder / "data_batch_2").open("rb") as file:
@@ -110,7 +110,7 @@ def test_real_data_are_never_overwritten_by_the_sample(sample):
     assert (sample / "MNIST/raw/train-images-idx3-ubyte").stat().st_mtime_ns == before
 
 
-def test_a_damaged_sample_is_made_again(sample):
+def test_a_damaged_sample_is_rebuilt(sample):
     (sample / "MNIST/raw/train-images-idx3-ubyte").write_bytes(b"x")
 
     done = python("data/make_sample.py", sample)
@@ -120,7 +120,7 @@ def test_a_damaged_sample_is_made_again(sample):
     assert sorted(path.name for path in sample.iterdir()) == ["MNIST", "cifar-10-batches-py"]
 
 
-def test_the_sample_names_a_folder_that_cannot_be_written(tmp_path):
+def test_an_unwritable_sample_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
 
     done = python("data/make_sample.py", tmp_path / "file")
@@ -188,9 +188,9 @@ def test_the_check_names_the_bad_file_and_the_command_that_repairs_it(sample, da
     assert done.stderr.count("\n") == 1
 
 
-def test_the_check_names_a_file_that_may_not_be_read(sample):
+def test_the_check_names_an_unreadable_file(sample):
     if os.getuid() != 0:
-        pytest.skip("only root can become a user who may not read the file")
+        pytest.skip("only root can switch to a user who may not read the file")
     (sample / "MNIST" / FILE).chmod(0)
     for folder in [sample, *sample.parents]:
         folder.chmod(folder.stat().st_mode | 0o055)
@@ -216,7 +216,7 @@ def test_the_check_names_a_file_that_may_not_be_read(sample):
     assert f"{FILE} cannot be read (Permission denied)" in done.stderr
 
 
-def test_files_that_are_hidden_do_not_disturb_the_check(sample):
+def test_the_check_ignores_hidden_files(sample):
     (sample / "MNIST/raw/.nfs0001").write_text("left by the file system")
 
     assert python("data/check.py", sample / "MNIST").returncode == 0

@@ -26,7 +26,7 @@ TOOLS = "awk bash cat cmp df dirname find grep gzip mkdir mv rm rmdir sha256sum 
 PARTS = [f"{part}-ubyte" for part in ("t10k-images-idx3", "t10k-labels-idx1")]
 PARTS += [f"{part}-ubyte" for part in ("train-images-idx3", "train-labels-idx1")]
 BATCHES = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "readme.html", "test_batch"]
-FIRST = f"{PARTS[0]}.gz"  # the archive that is fetched first
+FIRST = f"{PARTS[0]}.gz"  # the archive that is downloaded first
 SIZE = 100_000
 
 pytestmark = pytest.mark.skipif(
@@ -65,7 +65,7 @@ def mirror(mirror: Mirror) -> Mirror:
 
 
 class Checkout:
-    """A copy of the scripts that expects the small sets of this test."""
+    """A copy of the scripts that expects this test's small sets."""
 
     def __init__(self, root: Path, mirror: Mirror, certificate: Path) -> None:
         self.data = root / "my checkout" / "data"
@@ -98,7 +98,7 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # nohup, under which the tests may run, has it ignored by all that it starts
+            # if the tests run under nohup, all their children ignore SIGHUP
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
@@ -144,7 +144,7 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
         ("get_cifar10.sh", "cifar-10-batches-py", CIFAR10),
     ],
 )
-def test_a_set_is_fetched_and_a_second_run_touches_nothing(
+def test_a_set_is_downloaded_and_a_second_run_changes_nothing(
     checkout: Checkout, mirror: Mirror, script: str, name: str, files: dict[str, bytes]
 ) -> None:
     first = checkout.run(script=script)
@@ -201,7 +201,9 @@ def test_a_cut_connection_is_resumed(
     assert_complete(checkout.set)
 
 
-def test_a_server_without_ranges_is_asked_for_the_whole(checkout: Checkout, mirror: Mirror) -> None:
+def test_a_server_without_ranges_is_asked_for_the_whole_file(
+    checkout: Checkout, mirror: Mirror
+) -> None:
     checkout.use(f"{mirror.url}/whole")
     mirror.cuts = [SIZE // 2]
 
@@ -213,7 +215,7 @@ def test_a_server_without_ranges_is_asked_for_the_whole(checkout: Checkout, mirr
 
 @pytest.mark.parametrize("length", [100, SIZE * 2])
 @pytest.mark.parametrize("tool", ["curl", "wget"])
-def test_a_wrong_part_is_fetched_anew(
+def test_a_wrong_partial_file_is_downloaded_again(
     checkout: Checkout, tmp_path: Path, length: int, tool: str
 ) -> None:
     if tool == "wget":
@@ -227,7 +229,7 @@ def test_a_wrong_part_is_fetched_anew(
     assert_complete(checkout.set)
 
 
-def test_a_wrong_sum_on_the_first_mirror_is_replaced_by_the_second(
+def test_a_wrong_file_from_the_first_mirror_is_replaced_by_the_second(
     checkout: Checkout, mirror: Mirror
 ) -> None:
     checkout.use(f"{mirror.url}/bad", f"{mirror.url}/missing/", f"{mirror.url}/good/")
@@ -258,7 +260,9 @@ def test_a_wrong_archive_is_never_unpacked(checkout: Checkout, mirror: Mirror) -
     assert not list(checkout.data.rglob("*batch*"))
 
 
-def test_no_network_is_said_soon_and_names_the_sample(checkout: Checkout, mirror: Mirror) -> None:
+def test_a_missing_network_is_reported_soon_and_names_the_sample(
+    checkout: Checkout, mirror: Mirror
+) -> None:
     mirror.shutdown()
     mirror.server_close()
 
@@ -301,8 +305,8 @@ def mounted(disk: Path, size_kb: int) -> Iterator[None]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_read_only_folder_is_said(mirror: Mirror, certificate: Path) -> None:
-    # outside of pytest's own folder, which is closed to the ordinary user
+def test_a_read_only_folder_is_reported(mirror: Mirror, certificate: Path) -> None:
+    # outside pytest's own folder, which an ordinary user cannot enter
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
         checkout = Checkout(Path(root), mirror, certificate)
@@ -319,7 +323,7 @@ def test_a_read_only_folder_is_said(mirror: Mirror, certificate: Path) -> None:
         assert_nothing_looks_complete(checkout)
 
 
-def test_a_whole_set_in_a_read_only_folder_is_enough(mirror: Mirror, certificate: Path) -> None:
+def test_a_complete_set_in_a_read_only_folder_is_enough(mirror: Mirror, certificate: Path) -> None:
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
         checkout = Checkout(Path(root), mirror, certificate)
@@ -362,7 +366,7 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_is_resumed(
 def wait_for_part(checkout: Checkout, mirror: Mirror) -> None:
     assert mirror.held.wait(10)
     deadline = time.monotonic() + 10
-    # curl holds back up to 16 KiB of what arrived
+    # curl buffers up to 16 KiB
     while not (checkout.part.exists() and checkout.part.stat().st_size >= SIZE // 2 - 16384):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -425,7 +429,7 @@ def test_a_kill_while_the_set_is_built_leaves_no_set(
     assert_complete(checkout.set)
 
 
-def test_the_sample_is_replaced_with_a_sentence(checkout: Checkout) -> None:
+def test_the_sample_is_replaced_with_a_message(checkout: Checkout) -> None:
     (checkout.set / "raw").mkdir(parents=True)
     (checkout.set / "SHA256SUMS").write_text("# sample: 10 digits\n")
 
@@ -437,7 +441,7 @@ def test_the_sample_is_replaced_with_a_sentence(checkout: Checkout) -> None:
     assert not list(checkout.data.glob("*damaged*"))
 
 
-def test_the_sample_stays_if_nothing_can_be_fetched(checkout: Checkout, mirror: Mirror) -> None:
+def test_the_sample_stays_if_nothing_can_be_downloaded(checkout: Checkout, mirror: Mirror) -> None:
     checkout.use(f"{mirror.url}/bad")
     checkout.set.mkdir()
     (checkout.set / "SHA256SUMS").write_text("# sample: 10 digits\n")
@@ -475,7 +479,7 @@ def test_a_damaged_set_is_kept_aside(checkout: Checkout, damage: str) -> None:
     assert_complete(checkout.set)
 
 
-def test_a_whole_set_with_other_sums_is_kept_and_noted(checkout: Checkout) -> None:
+def test_a_complete_set_with_other_sums_is_kept_and_noted(checkout: Checkout) -> None:
     files = {name: content[::-1] for name, content in MNIST.items()}
     (checkout.set / "raw").mkdir(parents=True)
     for name, content in files.items():
@@ -489,7 +493,7 @@ def test_a_whole_set_with_other_sums_is_kept_and_noted(checkout: Checkout) -> No
     assert_complete(checkout.set, files)
 
 
-def test_a_job_is_no_place_for_downloads(checkout: Checkout, mirror: Mirror) -> None:
+def test_downloads_in_a_job_are_refused(checkout: Checkout, mirror: Mirror) -> None:
     checkout.env["SLURM_JOB_ID"] = "7"
 
     result = checkout.run()
@@ -512,7 +516,7 @@ def test_a_second_run_at_the_same_time_is_refused(checkout: Checkout, mirror: Mi
     assert_complete(checkout.set)
 
 
-def test_runs_started_together_leave_one_whole_set(checkout: Checkout) -> None:
+def test_runs_started_together_leave_one_complete_set(checkout: Checkout) -> None:
     processes = [checkout.start() for _ in range(4)]
 
     errors = [process.communicate(timeout=60)[1] for process in processes]
@@ -593,7 +597,7 @@ def only_tools(tmp_path: Path, tools: str) -> Path:
     return folder
 
 
-def test_wget_serves_where_curl_is_missing(checkout: Checkout, tmp_path: Path) -> None:
+def test_wget_is_used_if_curl_is_missing(checkout: Checkout, tmp_path: Path) -> None:
     checkout.env["PATH"] = str(only_tools(tmp_path, TOOLS))
 
     result = checkout.run()
@@ -602,7 +606,7 @@ def test_wget_serves_where_curl_is_missing(checkout: Checkout, tmp_path: Path) -
     assert_complete(checkout.set)
 
 
-def test_neither_curl_nor_wget_is_said(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_lack_of_curl_and_wget_is_reported(checkout: Checkout, tmp_path: Path) -> None:
     checkout.env["PATH"] = str(only_tools(tmp_path, TOOLS.removesuffix("wget")))
 
     result = checkout.run()

@@ -58,12 +58,12 @@ def refs(folder):
 
 
 def lesson(number):
-    """Lines of which every fifth says which lesson it is of."""
+    """Return lines of which every fifth names its lesson."""
     return "".join(f"line_{k} = {0 if k % 5 else number}\n" for k in range(1, 24))
 
 
 def course():
-    """Three lessons: run.sh comes with the first, src/old.py leaves with the third, the root."""
+    """Three lessons: the first adds run.sh, the third (the root) removes src/old.py."""
     files = {"README.md": "The course\n", ".gitignore": "/env/\n__pycache__/\n", "docs/a.md": "a\n"}
     for number, name in enumerate(NAMES, 1):
         files[f"lessons/{name}.txt"] = f"Lesson {number}: do thing {number}\n\n- one idea é\n"
@@ -75,7 +75,7 @@ def course():
 
 @pytest.fixture
 def repo(tmp_path):
-    """A main with three lessons, and a tool and tests that belong on no branch."""
+    """A main with three lessons, and with a tool and tests that no lesson branch gets."""
     folder = tmp_path / "course"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
@@ -98,7 +98,7 @@ def change_lesson_two(folder):
     commit(folder, {f"lessons/{TWO}/src/main.py": text}, "Fix lesson 2")
 
 
-def test_each_tree_is_the_shared_files_and_the_layers_up_to_the_lesson(built):
+def test_each_tree_contains_the_shared_files_and_the_layers_up_to_the_lesson(built):
     expected = {".gitignore", "README.md", "docs/a.md", "run.sh", "src/main.py"}
 
     for number, name in enumerate(NAMES, 1):
@@ -145,7 +145,7 @@ def test_the_last_lesson_is_the_program_of_the_root(repo):
 
 
 def test_a_branch_of_the_earlier_tool_moves(built):
-    # the earlier tool made the same commits, from whole snapshots of each lesson
+    # the earlier tool made the same commits from complete snapshots of each lesson
     text = git(built, "cat-file", "commit", TWO).replace("- one idea é", "- another idea")
     earlier = subprocess.run(
         *(("git", "hash-object", "-t", "commit", "-w", "--stdin"),),
@@ -221,7 +221,7 @@ def test_a_replaced_commit_changes_no_hash(built):
 def test_the_working_tree_and_the_index_stay_as_they_are(repo):
     write(repo, {"README.md": "edited\n", "new.txt": "new\n"})
     git(repo, "add", "new.txt")
-    # now git would like to write down in the index that this file is as it was
+    # now git status would refresh the index entry of this unchanged file
     os.utime(repo / "docs/a.md", (1, 1))
     index = (repo / ".git/index").read_bytes()
 
@@ -233,7 +233,7 @@ def test_the_working_tree_and_the_index_stay_as_they_are(repo):
     assert "not in the branches until committed: README.md\n" in output
 
 
-def test_a_branch_that_is_not_there_is_made(built):
+def test_a_missing_branch_is_made(built):
     expected = tip(built, TWO)
     git(built, "branch", "-D", TWO)
 
@@ -259,7 +259,7 @@ def test_an_untouched_branch_moves_after_main_moved_on_twice(built):
     for number in (1, 2):
         commit(built, {f"lessons/{TWO}/src/main.py": f"change {number}\n"})
         if number == 1:
-            # the tool of another clone has made these; here nothing but the tip tells whose it is
+            # the tool in another clone made these branches; here only the tip tells who made them
             git(built, "update-ref", "-d", f"refs/pristine/{TWO}")
 
         tool(built, "branches")
@@ -373,7 +373,7 @@ def test_a_checked_out_branch_is_kept_and_its_edits_survive_the_remedy(built, di
 
 
 def newer_tree(folder):
-    """The tree of main with another lesson 2, made without a checkout."""
+    """Make the tree of main with a changed lesson 2, without a checkout."""
     env = CLEAN | {"GIT_INDEX_FILE": str(folder / ".git" / "index.newer")}
     blob = folder / ".git" / "newer.py"
     blob.write_text("newer\n")
@@ -384,7 +384,7 @@ def newer_tree(folder):
     return git(folder, "write-tree", env=env)
 
 
-def test_the_remedy_refuses_where_an_edit_would_be_lost(built):
+def test_the_remedy_refuses_if_an_edit_would_be_lost(built):
     git(built, "switch", "-q", TWO)
     write(built, {"src/main.py": "mine\n"})
     new = git(built, "commit-tree", "-m", "next", "-p", "main", newer_tree(built))
@@ -411,7 +411,7 @@ def test_a_branch_checked_out_in_another_worktree_is_kept(built, tmp_path):
     assert f"git -C '{other}' reset --keep pristine/{TWO}\n" in output
 
 
-def test_a_branch_amid_a_rebase_is_kept(built):
+def test_a_branch_in_the_middle_of_a_rebase_is_kept(built):
     git(built, "switch", "-q", TWO)
     env = CLEAN | {"GIT_SEQUENCE_EDITOR": "sed -i 1s/pick/edit/"}
     git(built, "rebase", "-q", "-i", f"{TWO}~1", env=env)
@@ -437,7 +437,7 @@ def test_a_namesake_branch_is_kept(repo):
     assert tip(repo, THREE)
 
 
-def test_a_branch_that_stands_on_another_lesson_is_kept(built):
+def test_a_branch_that_points_at_another_lesson_is_kept(built):
     git(built, "branch", "-f", TWO, THREE)
 
     output = tool(built, "branches")
@@ -539,7 +539,7 @@ def test_a_folder_without_git_gets_one_sentence(repo):
     assert output.count("\n") == 1
 
 
-def test_an_unpacked_archive_inside_another_clone_is_not_taken_for_it(repo, tmp_path):
+def test_an_unpacked_archive_inside_another_clone_is_not_taken_for_the_clone(repo, tmp_path):
     shutil.rmtree(repo / ".git")
     git(tmp_path, "init", "-q", "-b", "main")
 
@@ -640,7 +640,7 @@ def test_diff_of_lesson_one_shows_every_file_of_it(repo):
 
 
 @pytest.mark.parametrize("wanted", ["0", "4", "two", "-1", "02"])
-def test_a_number_that_is_no_lesson_is_a_usage_error(repo, wanted):
+def test_an_unknown_lesson_number_is_a_usage_error(repo, wanted):
     output = tool(repo, "diff", "--", wanted, code=2)
 
     assert f"no lesson '{wanted}' to diff; possible: 1 2 3\n" in output
@@ -664,7 +664,7 @@ def test_export_gives_the_tree_of_each_branch(built, tmp_path):
     assert git(built, "status", "--porcelain") == ""
 
 
-def test_export_takes_what_is_not_committed_yet(repo, tmp_path):
+def test_export_includes_uncommitted_edits(repo, tmp_path):
     write(repo, {f"lessons/{TWO}/src/new.py": "new\n", f"lessons/{ONE}/src/old.py": "edited\n"})
 
     tool(repo, "export", "2", str(tmp_path / "two"))
@@ -693,7 +693,7 @@ def test_export_never_writes_over_files(repo, tmp_path, target):
 
 
 def test_lessons_nine_to_eleven_can_be_added(repo, tmp_path):
-    """The number of lessons is written nowhere: 11 follows 10, and 10 follows 9."""
+    """The tool has no limit on the number of lessons: 10 follows 9, and 11 follows 10."""
     for number in range(4, 12):
         tool(repo, "new", f"{number}-lesson")
         write(repo, {"src/main.py": lesson(number), f"src/part_{number}.py": f"{number}\n"})
@@ -771,13 +771,13 @@ def test_a_folder_without_lessons_gets_one_sentence(tmp_path, command):
     assert output == f"{tmp_path} has no lessons: this needs the files of main.\n"
 
 
-def test_a_folder_of_the_clone_that_is_named_lessons_is_not_taken_for_it(repo):
+def test_the_folder_docs_lessons_is_not_taken_for_the_lessons(repo):
     write(repo, {"docs/lessons/1.md": "page\n"})
 
     assert tool(repo / "docs", "list").split() == NAMES
 
 
-def test_a_new_lesson_takes_no_uncommitted_edit_into_the_one_before(built):
+def test_a_new_lesson_takes_no_uncommitted_edit_into_the_previous_one(built):
     write(built, {"src/main.py": "edited\n"})
 
     output = tool(built, "new", "4-next", code=1)
@@ -813,7 +813,7 @@ def test_carry_takes_an_edit_into_the_later_lessons_and_the_root(repo):
     assert (repo / "src/new.py").read_text() == "new\n"
     assert (repo / "src/new.py").stat().st_mode & 0o100
     assert not (repo / "run.sh").exists()
-    # lesson 2 has these files by the layer of lesson 1
+    # lesson 2 has these files from the layer of lesson 1
     assert [path.name for path in (repo / "lessons" / TWO).rglob("*")] == ["src", "main.py"]
 
 

@@ -1,4 +1,4 @@
-"""The Makefile on machines that lack something, and make run from a bare clone: make test."""
+"""The Makefile on machines with missing tools, and make run in a fresh clone: make test."""
 
 import re
 import shutil
@@ -10,21 +10,21 @@ import pytest
 
 from clone import Clone, clean_environment
 
-# an environment made by make setup is up to date here, whatever the age of the clone's files
+# treats the environment as up to date, whatever the age of the clone's files
 UP_TO_DATE = ["--assume-old=requirements.txt", f"VENV={sys.prefix}"]
 NOWHERE = "https://127.0.0.1:9/mnist"
 
 
 @pytest.fixture
 def bare(course, tmp_path):
-    """A clone with neither branches nor data."""
+    """A clone without branches and data."""
     course.git("clone", "--quiet", str(course.folder), str(tmp_path / "hpc-starter"))
     return Clone(tmp_path / "hpc-starter", clean_environment(tmp_path))
 
 
 @pytest.fixture
 def only(tmp_path):
-    """A folder for PATH that holds no more than the named tools."""
+    """Return a function that makes a folder for PATH with only the named tools."""
 
     def link(*names):
         folder = tmp_path / "bin"
@@ -72,7 +72,7 @@ def test_a_missing_tool_is_named_in_one_sentence(bare, only, there, sentence):
         ),
     ],
 )
-def test_an_unfit_python_is_named_in_one_sentence(bare, only, fails, sentence):
+def test_an_unsupported_python_is_reported_in_one_sentence(bare, only, fails, sentence):
     path = only("make", "sh", "git", "grep")
     python = Path(path, "python3")
     python.write_text(f'#!/bin/sh\necho "$*" | grep -q {fails} && exit 1\nexit 0\n')
@@ -84,7 +84,7 @@ def test_an_unfit_python_is_named_in_one_sentence(bare, only, fails, sentence):
     assert sentence in done.stderr
 
 
-def test_a_package_that_cannot_be_had_is_one_sentence_at_the_end(bare, tmp_path):
+def test_a_package_that_cannot_be_installed_is_reported_at_the_end(bare, tmp_path):
     (bare.folder / "requirements.txt").write_text("no-such-package-here==0.0.0\n")
 
     done = bare.run("make", "setup", "PIP_ARGS=--no-index")
@@ -111,7 +111,7 @@ def test_make_run_from_a_bare_clone_trains_on_the_sample(bare):
 
 
 @pytest.mark.slow
-def test_make_run_uses_the_data_that_are_there(bare, sample_data):
+def test_make_run_uses_existing_data(bare, sample_data):
     mirrors = {"MNIST_MIRRORS": NOWHERE, "CIFAR10_MIRRORS": NOWHERE}
     env = {**bare.env, **mirrors, "DATA_DIR": str(sample_data)}
 
@@ -155,7 +155,7 @@ def test_make_clean_keeps_logs_data_and_environment(bare):
 def test_make_check_refuses_a_load_that_could_run_code(bare, line, remedy):
     before = bare.run("make", "safe-loads")
     with (bare.folder / "src/main.py").open("a") as file:
-        # in pieces, or this file would be refused too
+        # split, or make check would refuse this file too
         file.write(line.format(load="load", LOAD="LOAD", safe="weights_only") + "\n")
 
     after = bare.run("make", "safe-loads")
