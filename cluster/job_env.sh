@@ -1,6 +1,6 @@
 #!/bin/bash
 # The environment of every job: sourced in the repository's root, before srun. Afterwards $PYTHON is
-# the command that runs Python at this site, and srun does the right thing with and without Slurm.
+# the command that runs Python at this site, and srun works with and without Slurm.
 
 if [ ! -f cluster/site_env.sh ]; then
     echo "No cluster/site_env.sh in $PWD: source cluster/job_env.sh in the repository's root." >&2
@@ -9,11 +9,11 @@ fi
 source cluster/site_env.sh
 
 # --- Python: site.sh names a command (PYTHON) or a virtual environment (VENV); the default is env
-read -r PYTHON <<<"${PYTHON:-}" || true # without spaces around it
+read -r PYTHON <<<"${PYTHON:-}" || true # strips surrounding spaces
 if [ -z "$PYTHON" ]; then
     VENV="${VENV:-env}"
     if [ ! -f "$VENV/bin/activate" ]; then
-        echo "No Python environment at $VENV (seen from $PWD): make it as docs/preparation.md says," \
+        echo "No Python environment at $VENV (seen from $PWD): create it as described in docs/preparation.md," \
             "or set VENV or PYTHON in site.sh." >&2
         exit 1
     fi
@@ -21,7 +21,7 @@ if [ -z "$PYTHON" ]; then
     PYTHON=python
 else
     if [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then
-        # a path may contain spaces: from here on the program is found by its name
+        # a path may contain spaces: from here on, the program is found by name
         PATH="$(cd "$(dirname "$PYTHON")" && pwd):$PATH"
         PYTHON=$(basename "$PYTHON")
     fi
@@ -33,11 +33,11 @@ else
     fi
 fi
 
-# --- processes: one thread each; lines are printed as they come, not at the end
+# --- processes: one thread each; output is not buffered
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
-    # srun of Slurm 22.05 and later does not inherit --cpus-per-task, nor at some sites the environment
+    # srun inherits neither --cpus-per-task (since Slurm 22.05) nor, at some sites, the environment
     export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
     # a task that fails ends the others
     export SLURM_KILL_BAD_EXIT=1
@@ -46,7 +46,7 @@ else
     srun() { "$@"; }
 fi
 
-# for programs that are a single process: lessons 1 to 7
+# for single-process programs: lessons 1 to 7
 single_task() {
     if [ "${SLURM_NTASKS:-1}" != 1 ]; then
         echo "This job has $SLURM_NTASKS tasks, but until lesson 8 the program is a single process:" \
@@ -55,7 +55,7 @@ single_task() {
     fi
 }
 
-# --- the end: a process ended by SIGKILL cannot report it; the exit code stays as it is
+# --- the end: a process ended by SIGKILL cannot report that itself; the exit code is unchanged
 explain_signal() {
     local code=$? name
     if [ $code -gt 128 ]; then
