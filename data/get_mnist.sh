@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=fetch.sh disable=SC1091
 source "$here/fetch.sh"
 
-# the same bytes everywhere: mnist.sha256 holds the sums of what must arrive
+# all mirrors have the same files; mnist.sha256 contains their sums
 mirrors=(
     https://ossci-datasets.s3.amazonaws.com/mnist
     https://storage.googleapis.com/cvdf-datasets/mnist
@@ -20,5 +20,5 @@ unpack() { # folder with the archives, new folder of the set
     done
 }
 
-# 11 MB arrive, 55 MB stay
+# 11 MB to download, 55 MB unpacked
 get_set mnist MNIST 70 "${MNIST_MIRRORS:-${mirrors[*]}}" "$@"

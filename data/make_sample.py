@@ -1,9 +1,9 @@
-"""Write small stand-ins for MNIST and CIFAR-10: python data/make_sample.py [FOLDER]
+"""Write small replacements for MNIST and CIFAR-10: python data/make_sample.py [FOLDER]
 
-No internet is needed. MNIST becomes real handwritten digits (the set that ships with scikit-learn,
-scaled to 28x28) in MNIST's own file format; CIFAR-10 becomes drawn 32x32 colour images of ten kinds
-of shape in CIFAR-10's own file format. Every machine writes the same bytes: the arithmetic is on
-integers, the random numbers come from numpy's frozen RandomState.
+This needs no internet. The replacement for MNIST has real handwritten digits (from scikit-learn,
+scaled to 28x28) in MNIST's own file format. The replacement for CIFAR-10 has drawn 32x32 colour
+images of ten shapes in CIFAR-10's own file format. Every machine writes the same bytes: all
+arithmetic is on integers, and the random numbers come from numpy's frozen RandomState.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ try:
     import numpy as np
     from sklearn.datasets import load_digits
 except ModuleNotFoundError as error:
-    sys.exit(f"{error.msg}: use the course's environment, env/bin/python data/make_sample.py")
+    sys.exit(f"{error.msg}: use the environment, env/bin/python data/make_sample.py")
 
 DIGITS_ABOUT = "sample: 1797 handwritten digits from scikit-learn, scaled to 28x28"
 SHAPES_ABOUT = "sample: 1800 drawn shapes, 32x32 colour images"
 NUM_TEST_DIGITS = 297
-NUM_SHAPES_PER_BATCH = 300  # images in each of data_batch_1 to 5 and test_batch
+NUM_SHAPES_PER_BATCH = 300  # images in each of data_batch_1 to data_batch_5 and test_batch
 SHAPES = [
     *("disc", "ring", "square", "frame", "triangle"),
     *("plus", "cross", "rows", "columns", "checkers"),
@@ -46,7 +46,7 @@ def write_mnist(folder: Path) -> None:
 
 def enlarge(images: np.ndarray) -> np.ndarray:
     """Scale (n, 8, 8) in 0..16 to (n, 28, 28), uint8 in 0..255: 20x20 within a black border."""
-    # row i of the result lies at (16 i - 12) / 40 in the source: weights are in 40ths
+    # row i of the result is at (16 i - 12) / 40 in the source: weights are in 40ths
     place = (16 * np.arange(20) - 12).clip(0, 280)
     low = (place // 40).clip(0, 6)
     weights = np.zeros((20, 8), dtype=np.int64)
@@ -63,7 +63,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 
 def write_cifar10(folder: Path) -> None:
-    """Write the shapes as CIFAR-10's six batch files, with their meta file."""
+    """Write the shapes as CIFAR-10's six batch files and its meta file."""
     random = np.random.RandomState(2)
     for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]:
         labels = random.permutation(np.arange(NUM_SHAPES_PER_BATCH) % len(SHAPES)).tolist()
@@ -84,16 +84,16 @@ def write_cifar10(folder: Path) -> None:
 
 
 def draw(shape: str, random: np.random.RandomState) -> np.ndarray:
-    """Draw one shape of random place, size and colour on a noisy ground: (3, 32, 32), uint8."""
+    """Draw a shape of random position, size and colour on a noisy ground: (3, 32, 32), uint8."""
     radius = random.randint(7, 12)
     row, column = random.randint(radius, 32 - radius, size=2)
     y, x = np.mgrid[:32, :32]
     inside = mask(shape, x - column, y - row, radius)
     ground, ink = random.randint(0, 256, size=(2, 3))
-    while np.abs(ground - ink).sum() < 250:  # too alike to be seen
+    while np.abs(ground - ink).sum() < 250:  # too similar to be visible
         ink = random.randint(0, 256, size=3)
     image = np.where(inside, ink[:, None, None], ground[:, None, None])
-    for _ in range(2):  # blots that a network must learn to ignore
+    for _ in range(2):  # blots, which a network must learn to ignore
         top, left = random.randint(0, 28, size=2)
         image[:, top : top + 4, left : left + 4] = random.randint(0, 256, size=(3, 1, 1))
     noise = random.randint(-20, 21, size=(3, 32, 32))
@@ -101,7 +101,7 @@ def draw(shape: str, random: np.random.RandomState) -> np.ndarray:
 
 
 def mask(shape: str, x: np.ndarray, y: np.ndarray, radius: int) -> np.ndarray:
-    """Tell which pixels belong to the shape; x and y (32, 32) are distances from its centre."""
+    """Return the pixels that belong to the shape; x, y (32, 32) are distances from its centre."""
     square = np.maximum(abs(x), abs(y)) <= radius
     distance = x * x + y * y
     arm = radius // 3
@@ -120,16 +120,16 @@ def mask(shape: str, x: np.ndarray, y: np.ndarray, radius: int) -> np.ndarray:
 
 
 def dump(value: object) -> bytes:
-    """Pickle a value as CIFAR-10's files are: protocol 2, with the byte strings of Python 2.
+    """Pickle a value like CIFAR-10's files: protocol 2, with the byte strings of Python 2.
 
-    The module pickle would name the modules of the numpy that is installed, and so write other
-    bytes on other machines.
+    The module pickle would write the module names of the installed numpy, and so different bytes
+    on different machines.
     """
     return b"\x80\x02" + encode(value) + b"."
 
 
 def encode(value: object) -> bytes:
-    """Give the pickle opcodes of a dict, list, int, byte string or array of uint8."""
+    """Return the pickle opcodes of a dict, list, int, byte string or uint8 array."""
     match value:
         case dict():
             return b"}(" + b"".join(encode(part) for pair in value.items() for part in pair) + b"u"
@@ -145,7 +145,7 @@ def encode(value: object) -> bytes:
 
 
 def encode_array(array: np.ndarray) -> bytes:
-    """Give the pickle opcodes that rebuild an array of uint8, as numpy for Python 2 wrote them."""
+    """Return the pickle opcodes that rebuild a uint8 array, as numpy for Python 2 wrote them."""
     empty = (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85" + encode(b"b") + b"tR"
     )
@@ -156,7 +156,7 @@ def encode_array(array: np.ndarray) -> bytes:
 
 
 def write_sums(folder: Path, about: str) -> None:
-    """Write SHA256SUMS over the folder's files; its first line says that they are a sample."""
+    """Write SHA256SUMS for the folder's files; its first line says that they are a sample."""
     lines = [f"# {about}\n"]
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -165,15 +165,15 @@ def write_sums(folder: Path, about: str) -> None:
 
 
 def is_sample(folder: Path) -> bool:
-    """Tell whether a folder holds what this program wrote."""
+    """Tell whether this program wrote the folder."""
     sums = folder / "SHA256SUMS"
     return sums.is_file() and sums.read_text(encoding="utf-8", errors="replace")[:9] == "# sample:"
 
 
 def make(target: Path, write: Callable[[Path], None], about: str) -> str:
-    """Build a set beside its final place and move it there whole; say in one line what was done."""
+    """Build a set, then move it to its final place as a whole; return one line on the result."""
     if target.exists() and not is_sample(target):
-        return f"kept {target}: it is not the sample; move it away first if you want the sample"
+        return f"kept {target}: it is not the sample; to get the sample, move it elsewhere first"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
         new = Path(part, target.name)
@@ -187,7 +187,7 @@ def make(target: Path, write: Callable[[Path], None], about: str) -> str:
 
 
 def main() -> None:
-    """Write both sets into the folder that was asked for, or beside this program."""
+    """Write both sets to the folder on the command line, to DATA_DIR, or next to this program."""
     if len(sys.argv) > 2 or (len(sys.argv) == 2 and sys.argv[1].startswith("-")):
         sys.exit(__doc__)
     default = os.environ.get("DATA_DIR") or Path(__file__).resolve().parent
@@ -196,7 +196,7 @@ def main() -> None:
         print(make(folder / "MNIST", write_mnist, DIGITS_ABOUT))
         print(make(folder / "cifar-10-batches-py", write_cifar10, SHAPES_ABOUT))
     except OSError as error:
-        sys.exit(f"cannot write the sample into {folder}: {error.strerror}; name another folder")
+        sys.exit(f"cannot write the sample to {folder}: {error.strerror}; name another folder")
 
 
 if __name__ == "__main__":

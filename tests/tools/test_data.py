@@ -126,7 +126,7 @@ def test_an_unwritable_sample_folder_is_reported(tmp_path):
     done = python("data/make_sample.py", tmp_path / "file")
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"cannot write the sample into {tmp_path / 'file'}: ")
+    assert done.stderr.startswith(f"cannot write the sample to {tmp_path / 'file'}: ")
     assert "Traceback" not in done.stderr
 
 
