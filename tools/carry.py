@@ -1,4 +1,4 @@
-"""Take the uncommitted edit of a layer into the later layers that have the same files."""
+"""Apply the uncommitted edits of a layer to the later layers that contain the same files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def read_committed(path: Path) -> str | None:
 
 
 def home(lessons: list[Lesson], lesson: Lesson) -> Path:
-    """The folder of a lesson's own files: its layer, or the root for the last one."""
+    """Return the folder of a lesson's own files: its layer, or the root for the last lesson."""
     return Path() if lesson is lessons[-1] else Path("lessons", lesson.name)
 
 
 def carry(lessons: list[Lesson], number: int) -> None:
-    """Carry the edits of a lesson into the later ones, which end with the program in the root.
+    """Carry the edits of a lesson into the later lessons, up to the program in the root.
 
     Raises:
-        SystemExit: with the files, at the first conflict or at an edit that would be lost.
+        SystemExit: names the files, at the first conflict or if an edit would be lost.
     """
     here = home(lessons, lessons[number - 1])
     edits = [Path(path).relative_to(here) for path in uncommitted(str(here))]
-    # in the lesson's own place, only a conflict can be found
+    # in the lesson itself there is nothing to carry, but there may be an unresolved conflict
     for lesson in lessons[number - 1 :]:
         place = home(lessons, lesson)
         for path in edits:
@@ -49,7 +49,7 @@ def carry(lessons: list[Lesson], number: int) -> None:
             again = f", then: python3 tools/lessons.py carry {lesson.number}"
             more = again if lesson is not lessons[-1] else ""
             raise SystemExit(f"conflict in {', '.join(stuck)}: resolve it by hand{more}")
-    print(f"lesson {number}: {len(edits) or 'no'} files with uncommitted edits carried")
+    print(f"lesson {number}: carried {len(edits) or 'no'} files with uncommitted edits")
 
 
 def carry_file(lessons: list[Lesson], number: int, path: Path, target: Path) -> None:
@@ -61,7 +61,7 @@ def carry_file(lessons: list[Lesson], number: int, path: Path, target: Path) -> 
     result = merge(origin, target, before, edited, current)
     if result == current:
         return
-    if uncommitted(str(target)):  # only what git can bring back is ever written to
+    if uncommitted(str(target)):  # overwrite only what git can restore
         raise SystemExit(f"{target} has uncommitted edits: commit them, then carry again.")
     print(f"carried {origin} into {target}")
     if result is None:
@@ -73,7 +73,7 @@ def carry_file(lessons: list[Lesson], number: int, path: Path, target: Path) -> 
 
 
 def effective(some: list[Lesson], lessons: list[Lesson], path: Path, reader: Reader) -> str | None:
-    """What the last of some lessons has under a path: the file of its layer, or one below it."""
+    """Return the file at a path in the last of some lessons: from its layer, or an earlier one."""
     for lesson in reversed(some):
         text = reader(home(lessons, lesson) / path)
         if text is not None or str(path) in lesson.removes:
@@ -84,11 +84,11 @@ def effective(some: list[Lesson], lessons: list[Lesson], path: Path, reader: Rea
 def merge(
     origin: Path, target: Path, before: str | None, edited: str | None, current: str | None
 ) -> str | None:
-    """The text of the target with the edit from `before` to `edited`; None if it is deleted."""
+    """Return the target's text with the edit from `before` to `edited`; None if it is deleted."""
     if current in (before, edited):
         return edited
     if current is None or edited is None:
-        print(f"left out {target}: {'it is not there' if edited else 'it has changed'}")
+        print(f"skipped {target}: {'it does not exist' if edited else 'it has changed'}")
         return current
     with tempfile.TemporaryDirectory() as folder:
         sides = {str(target): current, "before the edit": before or "", str(origin): edited}

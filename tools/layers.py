@@ -1,4 +1,4 @@
-"""Which files each lesson has: the program of lesson N is the layers 1 to N, one over the other."""
+"""Read the files of each lesson: the program of lesson N is layers 1 to N on top of each other."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# the parts of the root that are the program of the last lesson; a layer has no others
+# the parts of the root that form the program of the last lesson; a layer contains no others
 PROGRAM = ("run.py", "run.sh", "src")
-# the same on the branches of all lessons
+# files that are the same on all lesson branches
 SHARED = (
     *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster", "check.py"),
     *("requirements.txt", "requirements.lock", "requirements-bolts.txt", "site.example.sh"),
 )
 NAME = re.compile(r"([1-9][0-9]*)-[a-z0-9][a-z0-9-]*")
 
-# path -> its line for `git update-index --index-info`, which stands for mode and content
+# path -> its line for `git update-index --index-info`, with mode and hash of the content
 Files = dict[str, str]
 
 
 @dataclass
 class Lesson:
-    """A lesson as it lies in a tree of main."""
+    """A lesson as stored in a tree of main."""
 
     number: int
     name: str
     message: str
     layer: Files = field(default_factory=dict)  # what it adds or changes
-    program: Files = field(default_factory=dict)  # layers 1 to number, one over the other
+    program: Files = field(default_factory=dict)  # layers 1 to number, on top of each other
 
     @property
     def removes(self) -> list[str]:
-        """The files of the lesson before that this one no longer has."""
+        """The files of the previous lesson that this lesson removes."""
         return re.findall(r"^Removes: *(.*\S)", self.message, re.MULTILINE)
 
 
 def git(
     *args: str, stdin: str = "", ok: int = 0, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run git; exit codes above `ok` end the program with what git said."""
-    # GIT_DIR or GIT_INDEX_FILE of a caller, such as a hook, would lead into another repository
+    """Run git; an exit code above `ok` ends the program with git's message."""
+    # GIT_DIR or GIT_INDEX_FILE from a caller, such as a hook, would select another repository
     foreign = re.compile("GIT_(?!CONFIG|EXEC_PATH|DISCOVERY|CEILING)")
     inherited = {k: v for k, v in os.environ.items() if not foreign.match(k)}
     inherited.update(GIT_NO_REPLACE_OBJECTS="1", GIT_OPTIONAL_LOCKS="0", **(env or {}))
@@ -62,10 +62,10 @@ def git(
 
 @contextmanager
 def snapshot() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the working tree as a tree, and the environment of the repository that holds it.
+    """Yield the working tree as a git tree, and the environment of the repository with that tree.
 
-    The repository is a temporary one: the clone and its index stay as they are, and the folder need
-    not be a clone. Files that .gitignore names are left out.
+    The repository is temporary: the clone and its index do not change, and the folder need not be
+    a clone. Ignored files are left out.
     """
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_DIR": folder, "GIT_WORK_TREE": str(Path.cwd())}
@@ -95,7 +95,7 @@ def add_to_index(files: Files, env: Mapping[str, str]) -> None:
 
 
 def below(files: Files, folder: str) -> Files:
-    """The files in a folder, by their paths in it."""
+    """Return the files in a folder, with paths relative to it."""
     found = {path: line for path, line in files.items() if path.startswith(f"{folder}/")}
     return {
         path[len(folder) + 1 :]: line.replace(f"\t{folder}/", "\t", 1)
@@ -104,7 +104,7 @@ def below(files: Files, folder: str) -> Files:
 
 
 def top_level(files: Files, parts: Iterable[str]) -> Files:
-    """The files that are one of the parts, or lie in it."""
+    """Return the files that are one of the parts or in one of them."""
     return {path: line for path, line in files.items() if path.split("/")[0] in parts}
 
 
@@ -116,7 +116,7 @@ def read_lessons(files: Files, env: Mapping[str, str] | None = None) -> list[Les
     """
     for path, line in files.items():
         if line.startswith("160000 "):
-            raise SystemExit(f"{path} is a git repository of its own: move it away.")
+            raise SystemExit(f"{path} is a separate git repository: move it elsewhere.")
     entries = below(files, "lessons")
     lessons = [
         Lesson(number, name, read_message(entries[f"{name}.txt"], env))
@@ -136,7 +136,7 @@ def read_lessons(files: Files, env: Mapping[str, str] | None = None) -> list[Les
 
 
 def numbered(entries: Files) -> dict[int, str]:
-    """Number -> name, from what lies in lessons/: messages N-name.txt and layers N-name/."""
+    """Return number -> name, from the messages N-name.txt and layers N-name/ in lessons/."""
     messages = {path[:-4] for path in entries if path.endswith(".txt") and "/" not in path}
     found: dict[int, str] = {}
     for name in sorted({path.split("/")[0] for path in entries if "/" in path} | messages):
@@ -147,16 +147,16 @@ def numbered(entries: Files) -> dict[int, str]:
             )
         other = found.setdefault(int(match[1]), name)
         if other != name:
-            raise SystemExit(f"lesson {match[1]} is there twice: rename {other} or {name}.")
+            raise SystemExit(f"lesson {match[1]} exists twice: rename {other} or {name}.")
         if name not in messages:
-            begin = f"write lessons/{name}.txt, which begins with `Lesson {match[1]}: `."
+            begin = f"write lessons/{name}.txt, beginning with `Lesson {match[1]}: `."
             raise SystemExit(f"lessons/{name}/ has no message: {begin}")
     strays = [path for path in entries if "/" not in path and not path.endswith(".txt")]
     if strays:
         raise SystemExit(f"lessons/{strays[0]} is neither a message N-name.txt nor a layer N-name/")
     for number in range(1, max(found, default=0)):
         if number not in found:
-            raise SystemExit(f"lesson {number} is missing: lessons are numbered without a gap.")
+            raise SystemExit(f"lesson {number} is missing: lessons are numbered without gaps.")
     return dict(sorted(found.items()))
 
 
@@ -165,20 +165,20 @@ def read_message(line: str, env: Mapping[str, str] | None) -> str:
 
 
 def use_the_root(lesson: Lesson, root: Files, before: Files) -> None:
-    """Fill in the last lesson, which has no folder: its program is that of the root.
+    """Fill in the last lesson, which has no folder: its program is in the root.
 
     Raises:
         SystemExit: with one sentence, if it has a folder.
     """
     if lesson.layer:
         raise SystemExit(
-            f"lessons/{lesson.name}/ must go: the last lesson is the program in the root."
+            f"delete lessons/{lesson.name}/: the last lesson is the program in the root."
         )
     lesson.layer = {path: line for path, line in root.items() if before.get(path) != line}
 
 
 def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
-    """Refuse what would be a shared file, or no part of the program, or removes nothing."""
+    """Refuse shared files, files outside the program, and removals of files that do not exist."""
     where = f"lessons/{lesson.name}"
     for path in lesson.layer:
         first = path.split("/")[0]
@@ -191,20 +191,19 @@ def check_layer(lesson: Lesson, before: Files, files: Files) -> None:
         kept = [other for other in before if other not in lesson.removes]
         if clash := [other for other in kept if is_below(path, other) or is_below(other, path)]:
             raise SystemExit(
-                f"{where}/{path}: {clash[0]} is there, so one must be a folder: rename."
+                f"{where}/{path} clashes with {clash[0]}, both a file and a folder: rename one."
             )
     for path in lesson.removes:
         if path not in before or path in lesson.layer:
-            why = (
-                "which it has" if path in lesson.layer else "which no earlier lesson has as a file"
-            )
-            raise SystemExit(f"{where}.txt removes {path}, {why}: leave out that line.")
+            has_it = path in lesson.layer
+            why = "which it contains" if has_it else "which is not a file of an earlier lesson"
+            raise SystemExit(f"{where}.txt removes {path}, {why}: delete that line.")
     if not lesson.message.startswith(f"Lesson {lesson.number}: "):
         raise SystemExit(f"{where}.txt must begin with `Lesson {lesson.number}: `.")
 
 
 def uncommitted(*paths: str) -> list[str]:
-    """The files below the paths that differ from the commit, or are not in it."""
+    """Return the files below the paths that differ from the commit or are not in it."""
     listing = git("status", "--porcelain", "-z", "-uall", "--no-renames", "--", *paths).stdout
     return [entry[3:] for entry in listing.split("\0") if entry]
 
@@ -214,10 +213,10 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def check_steps(lessons: list[Lesson]) -> None:
-    """Refuse what would hide in a step from one lesson to the next.
+    """Refuse files that have no effect on a step, and removals that no message announces.
 
-    That is a file of a layer that is equal to the one below it, which the lesson has anyway, and a
-    file that is no longer in the root although no message removes it.
+    The first are files of a layer that equal the file of an earlier layer; the second are files
+    that are missing from the root although no message removes them.
 
     Raises:
         SystemExit: with the file and the remedy.
@@ -231,6 +230,6 @@ def check_steps(lessons: list[Lesson]) -> None:
         for path in before.program:
             if path not in lesson.program and path not in lesson.removes:
                 raise SystemExit(
-                    f"the root has no {path}, which lesson {before.number} has: bring it back,"
+                    f"the root lacks {path}, which lesson {before.number} has: restore it,"
                     f" or add the line `Removes: {path}` to {where}.txt."
                 )

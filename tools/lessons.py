@@ -32,12 +32,12 @@ from layers import (
 
 LESSONS = Path("lessons")
 # Author and committer of every generated commit. A learner's commit, amend or rebase has another
-# committer: a tip with this one is ours, in any kind of clone and however far main has moved on.
+# committer, so a tip with this one is ours, in any kind of clone and however far main has advanced.
 STAMP = "HPC Starter <lessons@hpc-starter.invalid> 1735689600"
 
 
 def enter_clone() -> None:
-    """Go to the top of the clone, where all paths start; a bare one has no other folder."""
+    """Change to the top folder of the clone, to which all paths are relative."""
     unpacked = Path("tools/lessons.py").exists() and not Path(".git").exists()
     found = git("rev-parse", "--git-dir", ok=255)
     if unpacked or found.returncode:
@@ -50,7 +50,7 @@ def enter_clone() -> None:
 
 
 def source_commit(wanted: str | None) -> tuple[str, str]:
-    """Name and hash of the commit whose tree the branches are made of."""
+    """Return name and hash of the commit from which the branches are built."""
     for name in (
         [wanted] if wanted is not None else ["refs/heads/main", "refs/remotes/origin/main", "HEAD"]
     ):
@@ -63,7 +63,7 @@ def source_commit(wanted: str | None) -> tuple[str, str]:
 
 
 def write_commit(lesson: Lesson, root: str, parents: list[str]) -> str:
-    # not commit-tree: the bytes of the object are written here, so no setting can change them
+    # not commit-tree: the object is written byte by byte, so that no git setting can change it
     lines = [f"tree {root}", *(f"parent {commit}" for commit in parents)]
     stamps = [f"author {STAMP} +0000", f"committer {STAMP} +0000"]
     text = "\n".join([*lines, *stamps, "", lesson.message, ""])
@@ -71,7 +71,7 @@ def write_commit(lesson: Lesson, root: str, parents: list[str]) -> str:
 
 
 def build(source: str) -> dict[str, str]:
-    """Branch -> its new commit, each the child of the one before."""
+    """Return branch -> new commit; each commit is the child of the previous one."""
     files = read_tree(source)
     shared, lessons = top_level(files, SHARED), read_lessons(files)
     check_steps(lessons)
@@ -83,7 +83,7 @@ def build(source: str) -> dict[str, str]:
 
 
 def checked_out() -> dict[str, str]:
-    """Ref -> the folder of the worktree that stands on it; "" during a rebase or bisect of it."""
+    """Return ref -> folder of the worktree that has it checked out; "" during rebase or bisect."""
     places: dict[str, str] = {}
     for block in git("worktree", "list", "--porcelain").stdout.strip().split("\n\n"):
         fields = dict(line.partition(" ")[::2] for line in block.splitlines())
@@ -95,7 +95,7 @@ def checked_out() -> dict[str, str]:
 
 
 def reason_to_keep(name: str, new: str, refs: dict[str, str], places: dict[str, str]) -> str:
-    """Why the learner's branch stays where it is, and what to do; empty if it may move."""
+    """Return why the learner's branch must not move, and what to do; empty if it may move."""
     head, version = f"refs/heads/{name}", f"New version: git diff pristine/{name}"
     tip = refs.get(head, new)
     form = "--pretty=format:%an <%ae> %at%x09%cn <%ce> %ct%x09%s"
@@ -105,9 +105,9 @@ def reason_to_keep(name: str, new: str, refs: dict[str, str], places: dict[str, 
         also = " on top of the newest version" if f"commit {new}" in log else ""
         return f"it has {yours} commit{'s' * (yours > 1)} of yours{also}. {version}"
     if not log[1].startswith(f"{STAMP}\t{STAMP}\tLesson {name.split('-')[0]}: "):
-        return f"it stands on another lesson. {version}"
+        return f"it points at another lesson. {version}"
     if head in places and refs.get(head) != new:
-        # --keep takes uncommitted edits along, or refuses and changes nothing
+        # --keep preserves uncommitted edits, or refuses and changes nothing
         take = f"New version: git -C '{places[head]}' reset --keep pristine/{name}"
         return (
             f"checked out. {take}"
@@ -115,7 +115,7 @@ def reason_to_keep(name: str, new: str, refs: dict[str, str], places: dict[str, 
             else f"in the middle of a rebase or bisect. {version}"
         )
     nested = [ref[11:] for ref in refs if ref.startswith(f"{head}/")]
-    return f"your branch {nested[0]} is in its way. {version}" if nested else ""
+    return f"your branch {nested[0]} blocks its name. {version}" if nested else ""
 
 
 def branches(wanted: str | None) -> None:
@@ -131,7 +131,7 @@ def branches(wanted: str | None) -> None:
         else:
             goal[f"refs/heads/{name}"] = new
     changed = {ref: new for ref, new in goal.items() if refs.get(ref) != new}
-    # one transaction: it fails as a whole if any ref is not what it was a moment ago
+    # one transaction: it fails as a whole if any ref has changed in the meantime
     lines = [f"update {k} {new} {refs.get(k, '0' * len(new))}\n" for k, new in changed.items()]
     git("update-ref", "-m", f"lessons from {source}", "--stdin", stdin="".join(lines))
     for ref in (ref for ref in changed if ref.startswith("refs/heads/")):
@@ -152,10 +152,10 @@ def show_diff(lessons: list[Lesson], number: int, env: Mapping[str, str]) -> Non
 
 
 def export(lesson: Lesson, files: Files, folder: Path, env: Mapping[str, str]) -> None:
-    """Write the complete files of a lesson into a new or empty folder.
+    """Write the complete files of a lesson to a new or empty folder.
 
     Raises:
-        SystemExit: with one sentence, if there are files already.
+        SystemExit: with one sentence, if the folder contains files.
     """
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise SystemExit(f"{folder} is not an empty folder: name a new one.")
@@ -168,10 +168,10 @@ def export(lesson: Lesson, files: Files, folder: Path, env: Mapping[str, str]) -
 
 
 def new(lessons: list[Lesson], name: str) -> None:
-    """Make the program in the root the layer of the lesson that was last, and begin the next one.
+    """Save the program in the root as the layer of the last lesson, and begin the next lesson.
 
     Raises:
-        SystemExit: with one sentence, if the name is not that of the next lesson, or if the program
+        SystemExit: with one sentence, if the name does not fit the next lesson, or if the program
             has uncommitted edits.
     """
     number, last = len(lessons) + 1, lessons[-1]
@@ -180,8 +180,8 @@ def new(lessons: list[Lesson], name: str) -> None:
         rule = f"call it {number}-name, with lower-case letters, digits and dashes."
         raise SystemExit(f"{name!r} is not the name of the next lesson: {rule}")
     if Path(".git").exists() and (edits := uncommitted(*PROGRAM)):
-        remedy = f"commit them, or stash them until lesson {number} is begun"
-        raise SystemExit(f"{', '.join(edits)}: edits that would go into {last.name}; {remedy}.")
+        remedy = f"commit them, or stash them until lesson {number} has begun"
+        raise SystemExit(f"{', '.join(edits)}: edits would end up in {last.name}; {remedy}.")
     for path in last.layer:
         target = LESSONS / last.name / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,29 +197,31 @@ def new(lessons: list[Lesson], name: str) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("branches", help="build the branches from the commit of main")
-    make.add_argument("--source", metavar="REV", help="another commit to build them from")
+    make = commands.add_parser("branches", help="build the lesson branches from main")
+    make.add_argument("--source", metavar="REV", help="commit to build from instead of main")
     commands.add_parser("list", help="print the names of the lessons")
     changes = commands.add_parser("diff", help="print what lesson N changes")
     changes.add_argument("N", help="number of the lesson")
-    whole = commands.add_parser("export", help="write all files of lesson N into a folder")
+    whole = commands.add_parser("export", help="write all files of lesson N to a folder")
     whole.add_argument("N", help="number of the lesson")
-    whole.add_argument("DIR", type=Path, help="a new or empty folder")
+    whole.add_argument("DIR", type=Path, help="new or empty folder")
     begin = commands.add_parser("new", help="begin a lesson after the last one")
-    begin.add_argument("NAME", help="such as 9-requeue-and-resume")
-    along = commands.add_parser("carry", help="apply uncommitted edits of lesson N to later ones")
+    begin.add_argument("NAME", help="name of the lesson, such as 9-requeue-and-resume")
+    along = commands.add_parser(
+        "carry", help="apply uncommitted edits of lesson N to later lessons"
+    )
     along.add_argument("N", help="number of the lesson")
     return parser.parse_args()
 
 
 def choose(lessons: list[Lesson], args: argparse.Namespace) -> int:
-    """Return the lesson's number; end with exit code 2 if there is none to do this with."""
+    """Return the lesson's number; exit with code 2 if the command cannot use it."""
     possible = [str(lesson.number) for lesson in lessons]
     if args.command == "carry":
         possible.pop()
     if args.N not in possible:
-        known = f"possible: {' '.join(possible)}"
-        print(f"lessons.py: no lesson {args.N!r} to {args.command}; {known}", file=sys.stderr)
+        known = f"choose from {' '.join(possible)}"
+        print(f"lessons.py: cannot {args.command} lesson {args.N!r}; {known}", file=sys.stderr)
         raise SystemExit(2)
     return int(args.N)
 
@@ -235,7 +237,7 @@ def main() -> None:
         files = read_tree(tree, env)
         lessons = read_lessons(files, env)
         if not lessons:
-            raise SystemExit(f"{Path.cwd()} has no lessons: this needs the files of main.")
+            raise SystemExit(f"{Path.cwd()} has no lessons: this command needs the files of main.")
         if args.command == "list":
             print("\n".join(lesson.name for lesson in lessons))
         elif args.command == "new":

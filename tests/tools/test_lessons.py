@@ -443,7 +443,7 @@ def test_a_branch_that_points_at_another_lesson_is_kept(built):
     output = tool(built, "branches")
 
     assert tip(built, TWO) == tip(built, THREE)
-    assert f"kept {TWO}: it stands on another lesson." in output
+    assert f"kept {TWO}: it points at another lesson." in output
 
 
 def test_a_branch_in_the_way_is_named(repo):
@@ -451,7 +451,7 @@ def test_a_branch_in_the_way_is_named(repo):
 
     output = tool(repo, "branches")
 
-    assert f"kept {TWO}: your branch {TWO}/mine is in its way." in output
+    assert f"kept {TWO}: your branch {TWO}/mine blocks its name." in output
     assert tip(repo, f"pristine/{TWO}") and tip(repo, THREE)
 
 
@@ -571,27 +571,27 @@ def test_a_source_without_lessons_gets_one_sentence(tmp_path):
         ({f"lessons/{TWO}.txt": "no number\n"}, f"lessons/{TWO}.txt must begin with `Lesson 2: `."),
         ({f"lessons/{TWO}/docs/x": "x\n"}, f"lessons/{TWO}/docs/x has a shared file's name"),
         ({f"lessons/{TWO}/notes": "x\n"}, f"lessons/{TWO}/notes is not part of the program"),
-        ({"lessons/2-other.txt": "Lesson 2: x\n"}, "lesson 2 is there twice: rename 2-improved"),
-        ({"lessons/2-other/src/a.py": "x\n"}, "lesson 2 is there twice"),
+        ({"lessons/2-other.txt": "Lesson 2: x\n"}, "lesson 2 exists twice: rename 2-improved"),
+        ({"lessons/2-other/src/a.py": "x\n"}, "lesson 2 exists twice"),
         ({"lessons/4-x/src/a.py": "x\n"}, "lessons/4-x/ has no message: write lessons/4-x.txt"),
         ({"lessons/5-x.txt": "Lesson 5: x\n"}, "lesson 4 is missing: lessons are numbered without"),
         ({"lessons/notes.md": "x\n"}, "lessons/notes.md is neither a message N-name.txt nor a"),
         ({"lessons/02-x.txt": "x\n"}, "lessons/02-x is not a lesson's name: call it N-name"),
-        ({f"lessons/{THREE}/src/a.py": "x\n"}, f"lessons/{THREE}/ must go: the last lesson is"),
+        ({f"lessons/{THREE}/src/a.py": "x\n"}, f"delete lessons/{THREE}/: the last lesson is"),
         ({f"lessons/{TWO}/run.sh": RUN_SH}, f"lessons/{TWO}/run.sh equals the file of lesson 1"),
-        ({f"lessons/{TWO}/src/old.py/x": "x\n"}, "src/old.py/x: src/old.py is there, so one must"),
-        ({f"lessons/{TWO}/run.sh/x": "x\n"}, f"lessons/{TWO}/run.sh/x: run.sh is there, so one"),
+        ({f"lessons/{TWO}/src/old.py/x": "x\n"}, "src/old.py/x clashes with src/old.py"),
+        ({f"lessons/{TWO}/run.sh/x": "x\n"}, f"lessons/{TWO}/run.sh/x clashes with run.sh"),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/a.py\n"},
-            f"lessons/{TWO}.txt removes src/a.py, which no earlier lesson has as a file",
+            f"lessons/{TWO}.txt removes src/a.py, which is not a file of an earlier lesson",
         ),
         (
             {f"lessons/{TWO}.txt": "Lesson 2: x\n\nRemoves: src/main.py\n"},
-            f"lessons/{TWO}.txt removes src/main.py, which it has",
+            f"lessons/{TWO}.txt removes src/main.py, which it contains",
         ),
         (
             {f"lessons/{THREE}.txt": "Lesson 3: x\n"},
-            "the root has no src/old.py, which lesson 2 has: bring it back, or add the line",
+            "the root lacks src/old.py, which lesson 2 has: restore it, or add the line",
         ),
     ],
 )
@@ -643,11 +643,11 @@ def test_diff_of_lesson_one_shows_every_file_of_it(repo):
 def test_an_unknown_lesson_number_is_a_usage_error(repo, wanted):
     output = tool(repo, "diff", "--", wanted, code=2)
 
-    assert f"no lesson '{wanted}' to diff; possible: 1 2 3\n" in output
+    assert f"cannot diff lesson '{wanted}'; choose from 1 2 3\n" in output
 
 
 def test_the_last_lesson_has_nowhere_to_carry_to(repo):
-    assert "possible: 1 2\n" in tool(repo, "carry", "3", code=2)
+    assert "choose from 1 2\n" in tool(repo, "carry", "3", code=2)
 
 
 def test_export_gives_the_tree_of_each_branch(built, tmp_path):
@@ -748,7 +748,7 @@ def test_a_repository_inside_the_program_is_not_exported_as_an_empty_folder(repo
 
     output = tool(repo, "export", "3", str(tmp_path / "three"), code=1)
 
-    assert output == "src/nested is a git repository of its own: move it away.\n"
+    assert output == "src/nested is a separate git repository: move it elsewhere.\n"
     assert not (tmp_path / "three").exists()
 
 
@@ -768,7 +768,7 @@ def test_a_folder_without_lessons_gets_one_sentence(tmp_path, command):
 
     output = tool(tmp_path, *command, code=1)
 
-    assert output == f"{tmp_path} has no lessons: this needs the files of main.\n"
+    assert output == f"{tmp_path} has no lessons: this command needs the files of main.\n"
 
 
 def test_the_folder_docs_lessons_is_not_taken_for_the_lessons(repo):
@@ -782,7 +782,7 @@ def test_a_new_lesson_takes_no_uncommitted_edit_into_the_previous_one(built):
 
     output = tool(built, "new", "4-next", code=1)
 
-    assert output.startswith(f"src/main.py: edits that would go into {THREE}; commit them, or")
+    assert output.startswith(f"src/main.py: edits would end up in {THREE}; commit them, or")
     assert git(built, "status", "--porcelain").split() == ["M", "src/main.py"]
     assert (built / "src/main.py").read_text() == "edited\n"
 
@@ -898,12 +898,12 @@ def test_carry_names_what_a_later_lesson_has_changed(repo):
 
     output = tool(repo, "carry", "1")
 
-    assert "left out src/main.py: it has changed\n" in output
+    assert "skipped src/main.py: it has changed\n" in output
     assert main_of(repo, THREE).read_text() == "changed\n"
 
 
 def test_carry_without_an_edit_changes_nothing(repo):
-    assert "lesson 1: no files with uncommitted edits" in tool(repo, "carry", "1")
+    assert "lesson 1: carried no files with uncommitted edits" in tool(repo, "carry", "1")
     assert git(repo, "status", "--porcelain") == ""
 
 
