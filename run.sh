@@ -8,7 +8,7 @@
 #SBATCH --output=slurm.%j.out
 #SBATCH --open-mode=append
 # The training of run.py as a plain batch script: sbatch run.sh [arguments of run.py]
-# Change its shape with sbatch's options: sbatch --nodes=4 --gres=gpu:2 run.sh --arch resnet50
+# Set nodes and tasks with sbatch's options: sbatch --nodes=4 --gres=gpu:2 run.sh --arch resnet50
 
 set -euo pipefail
 # Slurm runs a copy of this file; SLURM_SUBMIT_DIR is the folder where sbatch was called
@@ -18,10 +18,10 @@ cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
 source cluster/job_env.sh
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
-    # as many threads per process as CPUs are asked for
+    # as many threads per process as CPUs per task
     export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
-    # nodes and tasks are those that Slurm gave; the log folder has the number of the job, and is
-    # apart from those that run.py counts
+    # nodes and tasks are those that Slurm allocated; the log folder is numbered by job id, separate
+    # from the folders that run.py counts
     srun $PYTHON run.py --local --num_nodes="$SLURM_JOB_NUM_NODES" \
         --devices="${SLURM_NTASKS_PER_NODE:-1}" --log_path=logs/sbatch --run_number="$SLURM_JOB_ID" "$@"
 else

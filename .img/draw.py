@@ -14,7 +14,7 @@ from src.datasets.cifar10 import CIFAR10DataModule  # noqa: E402
 
 
 def crops(data_dir):
-    """Four training images, each as it is and as four batches drew it."""
+    """Draw four training images: unchanged, and as augmented in five epochs."""
     data = CIFAR10DataModule(data_dir)
     data.setup("fit")
     torch.manual_seed(1)
@@ -41,7 +41,7 @@ def accuracies(log):
 
 
 def networks(fully_connected, residual):
-    """Validation accuracy of two networks by epoch."""
+    """Plot the validation accuracy of two networks by epoch."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, log, style in (
@@ -59,7 +59,7 @@ def networks(fully_connected, residual):
 
 
 def shares():
-    """A batch of 64 images, divided over two nodes with two processes each."""
+    """Draw a batch of 64 images, divided over two nodes with two processes each."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 14), ylim=(0, 8))

@@ -1,7 +1,7 @@
 """Measure `make lessons`: python benchmarks/branches.py
 
-Clones this repository, builds the lesson branches twice, and prints the seconds of each run, the
-median of five clones. The aim is 2 s for a course of eight lessons.
+Clones this repository five times, builds the lesson branches twice in each clone, and prints the
+median seconds of the first and of the second run. The goal is 2 s for a course of eight lessons.
 """
 
 import statistics

@@ -1,6 +1,6 @@
-"""Images per second: CIFAR-10 in memory against torchvision's pipeline for single images.
+"""Images per second: CIFAR-10 in memory compared with torchvision's pipeline for single images.
 
-python benchmarks/loading.py DATA [rounds]   (DATA holds cifar-10-batches-py)
+python benchmarks/loading.py DATA [rounds]   (DATA contains cifar-10-batches-py)
 """
 
 import datetime
@@ -23,7 +23,7 @@ BATCH_SIZE, NUM_IMAGES = 64, 12_800
 
 
 class SingleImages(Dataset):
-    """The training images, each of them opened, moved, mirrored and normalised by itself."""
+    """The training images, each opened, shifted, mirrored and normalised separately."""
 
     def __init__(self, data):
         images, self.labels = data.read(train=True)
@@ -40,7 +40,7 @@ class SingleImages(Dataset):
 
 
 def rate(loader):
-    """Images per second after the first batch, which also starts the workers."""
+    """Return images per second after the first batch, which also starts the workers."""
     counted, start = 0, None
     while counted < NUM_IMAGES:
         for images, _ in loader:
@@ -70,11 +70,11 @@ def main():
     loaders = {"single images, 0 workers": pipeline(0), "single images, 2 workers": pipeline(2)}
     loaders["in memory, 0 workers"] = data.train_dataloader()
     found = {name: [] for name in loaders}
-    for _ in range(rounds):  # in turn, so that a slow minute of the machine hits all
+    for _ in range(rounds):  # in turn, so that a slow minute of the machine affects all
         for name, loader in loaders.items():
             found[name].append(rate(loader))
     first = statistics.median(found["single images, 0 workers"])
-    print(f"{'':26} images/s  times as fast (lowest to highest round)")
+    print(f"{'':26} images/s  speedup (lowest to highest round)")
     for name, rates in found.items():
         ratios = [
             value / base for value, base in zip(rates, next(iter(found.values())), strict=True)

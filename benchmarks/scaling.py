@@ -1,4 +1,4 @@
-"""Images per second of lesson 8 by number of processes, and the efficiency of sharing.
+"""Images per second of lesson 8 by number of processes, and the parallel efficiency.
 
 python benchmarks/scaling.py --data_dir DATA                       1 and 2 processes here
 python benchmarks/scaling.py --data_dir DATA --slurm --accelerator gpu   on a cluster: 1, 2, 4
@@ -19,12 +19,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 HERE = [(1, 1), (1, 2)]  # nodes, devices
 CLUSTER = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
-# the time of the second epoch, which has neither start-up nor the first use of memory in it
+# the time of the second epoch, which includes neither start-up nor first-time memory allocation
 EPOCH_TIME = re.compile(r"^\[?TrainTime (\d+\.\d+)", re.MULTILINE)
 
 
 def command(args, nodes, devices, folder):
-    """Return the command that trains two short epochs, with equally many images per process."""
+    """Return the command that trains two short epochs, with the same batch size per process."""
     words = [sys.executable, str(ROOT / "benchmarks/scaling.py"), "--train", str(args.num_batches)]
     words += ["--local", f"--num_nodes={nodes}", f"--devices={devices}", "--max_epochs=2"]
     words += [f"--arch={args.arch}", f"--batch_size={args.batch_size * nodes * devices}"]
@@ -63,9 +63,9 @@ def train(arguments):
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
-    def epoch_end(self):  # after the validation, which does not count
+    def epoch_end(self):  # after the validation, which is not measured
         if self.trainer.is_global_zero:
-            # the first batches of an epoch still warm up
+            # the first batches of an epoch are warm-up
             skipped = len(times) // 5
             per_batch = (times[-1] - times[skipped]) / (len(times) - 1 - skipped)
             print(f"TrainTime {per_batch:.6f}", flush=True)
@@ -76,7 +76,7 @@ def train(arguments):
     number = arguments[0]
     sys.argv = ["run.py", *arguments[1:]]
     parser, hparams = parse_args()
-    # what Lightning starts again for the other processes
+    # Lightning starts the other processes with this command
     sys.argv = [__file__, "--train", number, *arguments[1:]]
     from src.main import main as train_network
 
@@ -89,17 +89,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", default=os.environ.get("DATA_DIR", "data"))
     parser.add_argument("--arch", default="resnet18")
-    parser.add_argument("--batch_size", type=int, default=64, help="images per process and step")
     parser.add_argument(
-        "--num_batches", type=int, default=40, help="steps per epoch, for two epochs"
+        "--batch_size", type=int, default=64, help="images per process and optimizer step"
+    )
+    parser.add_argument(
+        "--num_batches", type=int, default=40, help="steps in each of the two epochs"
     )
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--slurm", action="store_true", help="start by srun, up to two nodes")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--slurm", action="store_true", help="use srun, on up to two nodes")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds; the best one counts"
+    )
     args = parser.parse_args()
     shapes = CLUSTER if args.slurm else HERE
     best = dict.fromkeys(shapes, float("inf"))
-    for _ in range(args.rounds):  # in turn, so that a slow minute of the machine hits all
+    for _ in range(args.rounds):  # in turn, so that a slow minute of the machine affects all
         for shape in shapes:
             best[shape] = min(best[shape], seconds(args, *shape))
     print(f"{args.arch}, {args.accelerator}, {args.batch_size} images per process and step")

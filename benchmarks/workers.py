@@ -1,10 +1,10 @@
-"""Measure lesson 3: seconds per training epoch by number of workers and of threads per process.
+"""Measure lesson 3: seconds per training epoch by numbers of workers and threads.
 
     python benchmarks/workers.py [--data_dir data] [--num_epochs 3]
 
-Each row is a process of its own that trains lesson 3's network on lesson 3's loaders, without
-validation; the first epoch warms up, the table shows the median of the others and the ratio to the
-row without workers. Run it on a machine that does nothing else.
+Each row comes from a separate process that trains lesson 3's network on lesson 3's loaders, without
+validation. The first epoch is warm-up; the table shows the median of the others and the speed
+relative to the row without workers. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def main() -> None:
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.num_epochs < 2:
-        parser.error(f"--num_epochs {args.num_epochs}: the first epoch warms up; take 2 or more")
+        parser.error(f"--num_epochs {args.num_epochs}: the first epoch is warm-up; use 2 or more")
     if args.only is not None:
         return train(args.only, args.num_epochs)
     import torch
 
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, torch {torch.__version__},")
     print(f"{datetime.date.today()}, data in {args.data_dir}")
-    print("threads  workers  seconds per epoch  images/s  times as fast")
+    print("threads  workers  seconds per epoch  images/s        speedup")
     for num_threads in NUM_THREADS:
         base = None
         for num_workers in NUM_WORKERS:
