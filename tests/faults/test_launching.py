@@ -104,13 +104,15 @@ def test_f17_ten_launches_at_once_get_ten_jobs_and_ten_folders(login_node):
         subprocess.Popen(command, cwd=login_node.folder, env=login_node.env, **pipes)
         for _ in range(10)
     ]
-    said = [launch.communicate(timeout=180) for launch in launches]
+    outputs = [launch.communicate(timeout=180) for launch in launches]
     queued = login_node.run(["squeue", "--noheader", "--format=%i %o"]).splitlines()
     login_node.run(["scancel", "--state=PENDING", "--partition=work"])
     login_node.run([*nodes, "state=resume"])
 
-    assert [launch.returncode for launch in launches] == [0] * 10, said
-    found = [re.fullmatch(r"job (\d+) -> logs/cifar10 \(version_(\d)\)\n", out) for out, _ in said]
+    assert [launch.returncode for launch in launches] == [0] * 10, outputs
+    found = [
+        re.fullmatch(r"job (\d+) -> logs/cifar10 \(version_(\d)\)\n", out) for out, _ in outputs
+    ]
     jobs, versions = {match[1] for match in found}, {match[2] for match in found}
     assert (len(jobs), versions) == (10, set("0123456789"))
     assert {line.split()[0] for line in queued} == jobs

@@ -88,7 +88,7 @@ class Run:
     kept: dict
     events: EventAccumulator
 
-    def said(self, stage, epoch=None):
+    def outputs(self, stage, epoch=None):
         """Return scores and labels of all images of an epoch, without the sanity check."""
         pairs = [
             row[2:] for row in self.kept["steps"] if row[0] == stage and epoch in (None, row[1])
@@ -126,7 +126,7 @@ def test_scikit_learn_counts_the_same_metrics_for_every_epoch(run, stage):
     expected = {"acc": [], "precision": [], "recall": [], "f1": []}
 
     for epoch in epochs_of_stage:
-        scores, labels = run.said(stage, epoch)
+        scores, labels = run.outputs(stage, epoch)
         guesses = scores.argmax(dim=1).numpy()
         expected["acc"].append(sklearn_metrics.accuracy_score(labels, guesses))
         for name in ("precision", "recall", "f1"):
@@ -140,7 +140,7 @@ def test_scikit_learn_counts_the_same_metrics_for_every_epoch(run, stage):
 @pytest.mark.parametrize(("stage", "count"), [("train", 1350), ("val", NUM_VAL)])
 def test_the_logged_loss_is_the_mean_over_all_images(run, stage, count):
     for epoch, loss in enumerate(run.scalar(f"{stage}_loss")):
-        scores, labels = run.said(stage, epoch)
+        scores, labels = run.outputs(stage, epoch)
 
         expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels))
 
@@ -155,7 +155,7 @@ def test_the_confusion_matrix_counts_every_validation_image_once(run):
     for epoch, event in enumerate(events):
         text = make_ndarray(event.tensor_proto).item().decode()
         matrix = np.array(re.findall(r"\d+", text), dtype=int).reshape(10, 10)
-        scores, labels = run.said("val", epoch)
+        scores, labels = run.outputs("val", epoch)
 
         assert matrix.sum() == NUM_VAL
         expected = sklearn_metrics.confusion_matrix(labels, scores.argmax(dim=1))
@@ -169,7 +169,7 @@ def test_the_pr_curve_of_a_class_matches_its_probabilities(run, digit):
 
     assert [event.step for event in events] == [1, 2, 3]
     for epoch, event in enumerate(events):
-        scores, labels = run.said("val", epoch)
+        scores, labels = run.outputs("val", epoch)
         positive = scores.softmax(dim=1)[:, digit, None].numpy() >= THRESHOLDS  # (images, 127)
         truth = np.repeat(labels[:, None] == digit, len(THRESHOLDS), axis=1)
         counts = sklearn_metrics.multilabel_confusion_matrix(truth, positive)
@@ -336,7 +336,7 @@ def test_the_projector_has_matching_points_classes_and_images(run):
     points = np.loadtxt(run.folder / paths["tensor_path"], delimiter="\t")
     names = (run.folder / paths["metadata_path"]).read_text().splitlines()
     width, height = Image.open(run.folder / paths["image_path"]).size
-    scores, labels = run.said("val", NUM_EPOCHS - 1)
+    scores, labels = run.outputs("val", NUM_EPOCHS - 1)
     last = {
         kind: run.kept["weights"][-1][f"network.5.{kind}"].numpy() for kind in ("weight", "bias")
     }

@@ -82,8 +82,8 @@ def test_a_leftover_checkpoint_is_reported_with_a_remedy(tmp_path):
     with pytest.raises(UserError) as error:
         CleanStart().setup(trainer(tmp_path), None, "fit")
 
-    said = f"{tmp_path}/hpc_ckpt_1.ckpt is left over from an interrupted job; "
-    assert str(error.value) == f"{said}Lightning would resume from it: move or delete it"
+    start = f"{tmp_path}/hpc_ckpt_1.ckpt is left over from an interrupted job; "
+    assert str(error.value) == f"{start}Lightning would resume from it: move or delete it"
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def end(statement, env):
 
 
 @pytest.mark.parametrize(
-    ("statement", "code", "said"),
+    ("statement", "code", "message"),
     [
         ("raise UserError('a mistake')", 1, "a mistake"),
         ("raise SystemExit('data/MNIST is missing')", 1, "data/MNIST is missing"),
@@ -83,11 +83,11 @@ def end(statement, env):
 @pytest.mark.parametrize(
     ("env", "who"), [(ONE, ""), (SEVERAL, "process 1: ")], ids=["one", "several"]
 )
-def test_a_user_error_is_reported_in_one_sentence(statement, code, said, env, who):
+def test_a_user_error_is_reported_in_one_sentence(statement, code, message, env, who):
     done = end(statement, env)
 
     assert exit_code(done.returncode) == code
-    assert done.stderr.startswith(who + said)
+    assert done.stderr.startswith(who + message)
     assert done.stderr.count("\n") == 1
 
 

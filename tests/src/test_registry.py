@@ -84,9 +84,9 @@ def test_files_that_cannot_be_chosen_are_not_listed(folder):
 def test_two_files_with_the_same_name_are_refused_and_both_are_named(folder):
     folder("networks", first='NAMES = ["small"]\n', small="", third="")
 
-    said = refusal(registry.names, "networks")
+    message = refusal(registry.names, "networks")
 
-    assert said == (
+    assert message == (
         "'small' is the name of two files: rename src/networks/first.py and src/networks/small.py"
     )
 
@@ -110,17 +110,17 @@ def test_a_constant_that_is_not_a_literal_is_reported_in_one_sentence(folder, co
     folder("networks", clever=f"{constant} = {text}\n")
     file = registry.SRC / "networks/clever.py"
 
-    said = refusal(registry.constant, file, constant, None)
+    message = refusal(registry.constant, file, constant, None)
 
-    assert said == f"{constant} in src/networks/clever.py must be a plain value"
+    assert message == f"{constant} in src/networks/clever.py must be a plain value"
 
 
 def test_an_unknown_name_lists_the_known_ones(folder):
     folder("networks", plain="", several='NAMES = ["small", "large"]\n')
 
-    said = refusal(registry.find, "networks", "resnet19")
+    message = refusal(registry.find, "networks", "resnet19")
 
-    assert said == "src/networks has no 'resnet19': known are plain, small, large"
+    assert message == "src/networks has no 'resnet19': known are plain, small, large"
 
 
 # --- what a name stands for
@@ -167,10 +167,10 @@ def test_a_file_without_its_class_says_what_it_must_have(monkeypatch, folder):
     folder("datasets", my_photos="")
     module(monkeypatch, "datasets.my_photos", Photos=SmallCNN)
 
-    said = refusal(registry.find, "datasets", "my_photos")
+    message = refusal(registry.find, "datasets", "my_photos")
 
-    assert said.startswith("src/datasets/my_photos.py has no class myphotosdatamodule: ")
-    assert said.endswith("such as MyPhotosDataModule")
+    assert message.startswith("src/datasets/my_photos.py has no class myphotosdatamodule: ")
+    assert message.endswith("such as MyPhotosDataModule")
 
 
 def test_a_missing_package_is_named(monkeypatch, folder):
@@ -181,6 +181,6 @@ def test_a_missing_package_is_named(monkeypatch, folder):
 
     monkeypatch.setattr(registry, "import_module", not_there)
 
-    said = refusal(registry.find, "networks", "lacking")
+    message = refusal(registry.find, "networks", "lacking")
 
-    assert said == "src/networks/lacking.py needs timm, which is not there"
+    assert message == "src/networks/lacking.py needs timm, which is not there"
