@@ -15,7 +15,7 @@ SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh
 # here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
-.PHONY: help setup setup-dev data run lessons diff check test test-fast cluster-up cluster-down clean needs needs-python safe-loads
+.PHONY: help setup setup-dev data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,7 +48,7 @@ data: $(VENV)/.setup  ## fetch the data that are missing; without internet, make
 run: $(VENV)/.setup data  ## set up what is missing, then train ResNet-18 on CIFAR-10 for three epochs
 	@$(PYTHON3) tools/lessons.py branches || echo "going on without the lesson branches"
 	@$(PYTHON) -u run.py --local --log_path="$(CURDIR)/logs" --data_dir="$(abspath $(DATA))" $(ARGS)
-	@$(PYTHON) data/check.py "$(DATA)/cifar-10-batches-py"
+	@echo "To see the curves, run $(VENV)/bin/tensorboard --logdir logs and open http://localhost:6006"
 
 lessons: needs  ## build the lesson branches from main
 	@$(PYTHON3) tools/lessons.py branches
@@ -77,6 +77,11 @@ test-fast: $(VENV)/.setup-dev  ## the tests that need neither Slurm nor minutes
 
 test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
 	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --durations=10
+
+bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 minutes)
+	$(PYTHON) benchmarks/steps.py
+	$(PYTHON) benchmarks/loading.py "$(DATA)"
+	$(PYTHON) benchmarks/startup.py
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
 	@$(PYTHON3) cluster/practice up

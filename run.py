@@ -9,7 +9,8 @@ try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
     from src.launch.layout import check_tasks, gpus_per_node
-    from src.launch.run_folder import make_run_folder, submit_run
+    from src.launch.processes import start_processes
+    from src.launch.run_folder import make_run_folder, remove_empty_run_folder, submit_run
     from src.launch.sbatch_options import job_options
     from src.utils.errors import UserError, plain_errors
     from src.utils.slurm import in_step
@@ -60,15 +61,19 @@ def train(parser, hparams):
     check_tasks(hparams.num_nodes, hparams.devices)
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
+    experiment = f"{hparams.log_path}/{hparams.experiment_name}"
     # under srun, only rank 0 makes a run folder
     if hparams.run_number is None and os.environ.get("SLURM_PROCID", "0") == "0":
-        number = make_run_folder(f"{hparams.log_path}/{hparams.experiment_name}")
-        settings["run_number"] = number
-        # Lightning starts the processes of the other devices with this command
-        sys.argv = [str(Path(__file__).resolve()), *sys.argv[1:], f"--run_number={number}"]
-    from src.main import main as train_network  # takes seconds to import
+        settings["run_number"] = make_run_folder(experiment)
+    if hparams.devices > 1 and not in_step():
+        words = [str(Path(__file__).resolve()), f"--run_number={settings['run_number']}"]
+        start_processes(hparams.devices, [*words, *sys.argv[1:]])
+    try:
+        from src.main import main as train_network  # takes seconds to import
 
-    train_network(argparse.Namespace(**settings))
+        train_network(argparse.Namespace(**settings))
+    finally:
+        remove_empty_run_folder(experiment, settings["run_number"])
 
 
 def main():

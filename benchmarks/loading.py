@@ -3,18 +3,17 @@
 python benchmarks/loading.py DATA [rounds]   (DATA contains cifar-10-batches-py)
 """
 
-import datetime
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
-import torchvision
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+
+from machine import machine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from src.datasets.cifar10 import CIFAR10DataModule
@@ -82,11 +81,7 @@ def main():
         median = statistics.median(rates)
         spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
         print(f"{name:26} {median:8.0f}  {median / first:5.1f} ({spread})")
-    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    print(
-        f"{platform.machine()}, 1 thread, batch {BATCH_SIZE}, {rounds} rounds, {versions},", end=" "
-    )
-    print(f"Python {platform.python_version()}, {datetime.date.today()}")
+    print(f"1 thread, batch {BATCH_SIZE}, {rounds} rounds; {machine()}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python benchmarks/scaling.py --data_dir DATA --slurm --accelerator gpu   on a cl
 """
 
 import argparse
-import datetime
 import os
 import re
 import subprocess
@@ -15,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+
+from machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = [(1, 1), (1, 2)]  # nodes, devices
@@ -112,7 +113,7 @@ def main():
     for (nodes, devices), time in best.items():
         rate = args.batch_size * nodes * devices / time
         print(f"{nodes:5}  {devices:7}  {rate:8.0f}  {rate / one / nodes / devices:10.2f}")
-    print(f"best of {args.rounds} rounds, torch {torch.__version__}, {datetime.date.today()}")
+    print(f"best of {args.rounds} rounds; {machine()}")
 
 
 if __name__ == "__main__":

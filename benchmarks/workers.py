@@ -10,15 +10,15 @@ relative to the row without workers. Run it on a machine that does nothing else.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSON = ROOT / "lessons/3-improved-data-loading"
@@ -83,10 +83,7 @@ def main() -> None:
         parser.error(f"--num_epochs {args.num_epochs}: the first epoch is warm-up; use 2 or more")
     if args.only is not None:
         return train(args.only, args.num_epochs)
-    import torch
-
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, torch {torch.__version__},")
-    print(f"{datetime.date.today()}, data in {args.data_dir}")
+    print(f"data in {args.data_dir}; {machine()}")
     print("threads  workers  seconds per epoch  images/s        speedup")
     for num_threads in NUM_THREADS:
         base = None

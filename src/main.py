@@ -7,14 +7,16 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
-from lightning.pytorch.utilities import model_summary, rank_zero_only
-from tqdm.contrib.logging import logging_redirect_tqdm
+from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.done import CleanStart, write_done
+from src.callbacks.progress import ProgressBar
+from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
 from src.models.lightning_classifier import Classifier
 from src.networks.resnet import load_weights
 from src.utils.distributed import close_process_group, environment, hardware, strategy
+from src.utils.library_messages import hide_library_messages
 from src.utils.registry import find
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 def log_to_stdout():
     """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
+    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "ERROR")
 
 
 def make_data(hparams, accelerator):
@@ -74,26 +76,29 @@ def make_trainer(hparams, class_names, accelerator, precision):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            ProgressBar(),
+            NetworkSummary(),
             TensorBoardPlots(class_names),
         ],
         enable_model_summary=False,
-        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+        enable_progress_bar=False,  # Lightning's own takes several lines
         **hparams.debugging,
     )
 
 
 def main(hparams):
     log_to_stdout()
+    hide_library_messages()
     accelerator, precision = hardware(hparams)
     L.seed_everything(hparams.seed)
     data = make_data(hparams, accelerator)
     model = make_model(hparams, data)
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
     if hparams.debugging:
-        log.warning(f"not a full training: {hparams.debugging}")
+        switches = " ".join(f"--{name}={value}" for name, value in hparams.debugging.items())
+        log.warning(f"not a full training: {switches}")
     trainer = make_trainer(hparams, data.classes, accelerator, precision)
-    with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
-        trainer.fit(model, datamodule=data)
+    log.info(f"logs: {trainer.log_dir or 'none'}")
+    trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(
         model,
         datamodule=data,
@@ -102,5 +107,5 @@ def main(hparams):
         verbose=False,
     )
     log.info(f"test loss {metrics['test_loss']:.4f} acc {metrics['test_acc']:.4f}")
-    log.info(f"logs: {write_done(trainer, metrics)}")
+    log.info(f"logs: {write_done(trainer, metrics) or 'none'}")
     close_process_group(trainer)

@@ -7,7 +7,7 @@ from pathlib import Path
 try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
-    from src.launch.run_folder import make_run_folder, submit_run
+    from src.launch.run_folder import make_run_folder, remove_empty_run_folder, submit_run
     from src.launch.sbatch_options import job_options
     from src.utils.errors import UserError, plain_errors
 except ModuleNotFoundError as error:
@@ -53,12 +53,15 @@ def train(parser, hparams):
         raise UserError("this is a single process until lesson 8: call srun with --ntasks=1")
     settings = parser.settings(hparams)
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
+    experiment = f"{hparams.log_path}/{hparams.experiment_name}"
     if hparams.run_number is None:
-        experiment = f"{hparams.log_path}/{hparams.experiment_name}"
         settings["run_number"] = make_run_folder(experiment)
-    from src.main import main as train_network  # takes seconds to import
+    try:
+        from src.main import main as train_network  # takes seconds to import
 
-    train_network(argparse.Namespace(**settings))
+        train_network(argparse.Namespace(**settings))
+    finally:
+        remove_empty_run_folder(experiment, settings["run_number"])
 
 
 def main():

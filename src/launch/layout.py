@@ -19,8 +19,8 @@ def batch_size_per_process(hparams):
         lower = size - size % processes
         possible = " or ".join(str(near) for near in (lower, lower + processes) if near)
         raise ValueError(
-            f"--batch_size {size} is not divisible by {hparams.num_nodes} nodes x"
-            f" {hparams.devices} devices = {processes}; try {possible}"
+            f"--batch_size {size} is not divisible by {processes} processes (--num_nodes"
+            f" {hparams.num_nodes} x --devices {hparams.devices}); try {possible}"
         )
     return size // processes
 

@@ -26,6 +26,12 @@ def make_run_folder(experiment):
         raise UserError(f"{reason}; name another --log_path") from None
 
 
+def remove_empty_run_folder(experiment, number):
+    """Remove the folder of a run that has written nothing, since it failed at once, for example."""
+    with suppress(OSError):  # it is not empty
+        Path(experiment, f"version_{number}").rmdir()
+
+
 def submit_run(job, text, experiment, number):
     """Keep the batch script of a run, submit it, and say which job it is.
 

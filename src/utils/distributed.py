@@ -40,7 +40,8 @@ def hardware(hparams):
         precision = "16-mixed" if accelerator == "gpu" else "32-true"
     images = hparams.batch_size // (hparams.num_nodes * devices)
     log.info(
-        f"processes: {hparams.num_nodes} nodes x {devices} devices, {accelerator}, {precision};"
+        f"processes: {hparams.num_nodes * devices} (nodes: {hparams.num_nodes}, devices per node:"
+        f" {devices}), {accelerator}, {precision};"
         f" images per optimizer step: {hparams.batch_size}, per process: {images};"
         f" learning rate: {hparams.learning_rate}"
     )

@@ -16,15 +16,20 @@ import layers
 
 # lines that a step may insert and delete in the training code: src/ without new files,
 # src/launch and src/utils/errors.py
-BUDGETS = {2: 145, 3: 15, 4: 45, 5: 90, 6: 85, 7: 45, 8: 55}
+BUDGETS = {2: 145, 3: 15, 4: 45, 5: 105, 6: 85, 7: 45, 8: 55}
 MOVING = 6  # the lesson in which moved lines do not count
 LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 60}
 ERRORS = "src/utils/errors.py"
 ERRORS_BUDGET = 40
 NEW_FILES = {
-    2: {"src/callbacks/done.py": 45, ERRORS: 50},
+    2: {
+        "src/callbacks/done.py": 45,
+        "src/callbacks/progress.py": 50,
+        "src/utils/library_messages.py": 40,
+        ERRORS: 50,
+    },
     4: {"run.py": 130, "src/launch/*": 155},
-    5: {"src/callbacks/tensorboard.py": 100},
+    5: {"src/callbacks/summary.py": 45, "src/callbacks/tensorboard.py": 110},
     6: {
         "src/models/*.py": 130,
         "src/networks/*.py": 130,
@@ -35,6 +40,7 @@ NEW_FILES = {
     8: {
         "run.sh": 40,
         "src/launch/layout.py": 130,
+        "src/launch/processes.py": 70,
         "src/utils/distributed.py": 130,
         "src/utils/data_shares.py": 130,
         "src/utils/slurm.py": 130,

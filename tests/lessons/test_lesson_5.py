@@ -15,6 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util.tensor_util import make_ndarray
 
 from clone import EPOCH_LINE, epochs
+from log_lines import summary_lines, unexpected_lines
 
 BRANCH = "5-improved-logging"
 NUM_EPOCHS = 3
@@ -123,13 +124,14 @@ def run(lesson):
 def test_scikit_learn_counts_the_same_metrics_for_every_epoch(run, stage):
     epochs_of_stage = [None] if stage == "test" else range(NUM_EPOCHS)
     macro = {"average": "macro", "zero_division": 0}
-    expected = {"acc": [], "precision": [], "recall": [], "f1": []}
+    by_class = () if stage == "train" else ("precision", "recall", "f1")
+    expected = {name: [] for name in ("acc", *by_class)}
 
     for epoch in epochs_of_stage:
         scores, labels = run.outputs(stage, epoch)
         guesses = scores.argmax(dim=1).numpy()
         expected["acc"].append(sklearn_metrics.accuracy_score(labels, guesses))
-        for name in ("precision", "recall", "f1"):
+        for name in by_class:
             score = getattr(sklearn_metrics, f"{name}_score")
             expected[name].append(score(labels, guesses, **macro))
 
@@ -222,7 +224,7 @@ def test_the_losses_equal_those_of_lesson_4(run, lesson):
 
 
 def test_every_line_of_the_program_is_on_stdout_with_time_and_level(run):
-    for words in (r"data: MNIST, sample", r"layers$", r"test loss [\d.]+ acc [\d.]+$", r"logs: "):
+    for words in (r"data: MNIST, sample", r"network: ", r"test loss [\d.]+ acc [\d.]+$", r"logs: "):
         assert re.search(f"^{TIME}{words}", run.stdout, re.MULTILINE), words
     assert len(re.findall(f"^{TIME}{EPOCH_LINE.pattern}$", run.stdout, re.MULTILINE)) == NUM_EPOCHS
     assert not EPOCH_LINE.search(run.stderr)
@@ -237,11 +239,20 @@ def test_the_epoch_lines_match_the_event_files(run):
         assert row == pytest.approx(shown, abs=5.1e-5)
 
 
-def test_the_summary_shows_every_layer_with_its_size(run):
-    for layer, out_size in (("network.1", "[1, 128]"), ("network.5", "[1, 10]")):
-        [line] = [line for line in run.stdout.splitlines() if f"| {layer} " in line]
-        assert out_size in line
-    assert re.search(r"136 K +Total params", run.stdout)
+def test_the_summary_shows_every_layer_with_its_parameters_and_its_output_size(run):
+    first, *layers = summary_lines(run.stdout)
+
+    assert first.endswith("network: 136,074 parameters")
+    assert [line.split(maxsplit=2) for line in layers] == [
+        ["1", "Linear", "100 K  [1, 128]"],
+        ["3", "Linear", "33.0 K  [1, 256]"],
+        ["5", "Linear", "2.6 K  [1, 10]"],
+    ]
+
+
+def test_the_log_has_no_line_that_a_reader_cannot_use(run):
+    assert unexpected_lines(run.stdout) == []
+    assert run.stderr == ""
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
@@ -288,7 +299,7 @@ def test_histograms_show_the_weights_after_every_epoch(run, layer, kind):
 
 
 @pytest.mark.parametrize(
-    ("tag", "steps"), [("examples", [0]), ("confusion_matrix", [1, 2, 3]), ("predictions", [3])]
+    ("tag", "steps"), [("examples", [0]), ("confusion_matrix", [3]), ("predictions", [3])]
 )
 def test_pictures_are_drawn_at_the_right_steps(run, tag, steps):
     events = run.events.Images(f"images/{tag}")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clone import epochs, final_accuracy
+from log_lines import unexpected_lines
 
 LESSONS = ["1-simple-model-training", "2-lightning-module", "3-improved-data-loading"]
 
@@ -31,6 +32,11 @@ def test_a_lesson_learns_the_digits_of_the_sample(logs, branch):
 @pytest.mark.parametrize("branch", LESSONS)
 def test_the_log_says_which_data_were_used(logs, branch):
     assert logs[branch].startswith("data: MNIST, sample: 1797 handwritten digits")
+
+
+@pytest.mark.parametrize("branch", LESSONS)
+def test_the_log_has_no_line_that_a_reader_cannot_use(logs, branch):
+    assert unexpected_lines(logs[branch]) == []
 
 
 @pytest.mark.parametrize("branch", LESSONS[1:])

@@ -13,6 +13,7 @@ import torchvision
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from clone import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
+from log_lines import unexpected_lines
 from src.datasets import image_data_module
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
@@ -37,6 +38,8 @@ def lesson(module_clone):
         module_clone.git("switch", "--quiet", branch)
         done = module_clone.run(PYTHON, "run.py", "--local", *args)
         assert done.returncode == code, done.stderr
+        if code == 0:
+            assert unexpected_lines(done.stdout + done.stderr) == []
         return done
 
     train.folder, train.git = module_clone.folder, module_clone.git
@@ -289,8 +292,9 @@ def test_switches_are_reported_and_limit_the_training(lesson):
         "--limit_val_batches=2",
     )
 
-    assert "WARNING not a full training: {'limit_train_batches': 3, " in done.stdout
-    assert "step=3.ckpt" in done.stderr
+    assert "WARNING not a full training: --limit_train_batches=3 --limit_val" in done.stdout
+    [checkpoint] = lesson.folder.glob("logs/cifar10/version_*/checkpoints/*.ckpt")
+    assert checkpoint.name.endswith("step=3.ckpt")
 
 
 @pytest.mark.slow
@@ -299,9 +303,10 @@ def test_fast_dev_run_writes_no_logs(lesson):
 
     done = lesson(SEVEN, "--arch=fully_connected", "--fast_dev_run=1")
 
-    assert "not a full training: {'fast_dev_run': 1}" in done.stdout
+    assert "not a full training: --fast_dev_run=1\n" in done.stdout
     assert "test loss " in done.stdout
-    assert not list(lesson.folder.glob("logs/**/events.*"))
+    assert done.stdout.endswith("INFO logs: none\n")
+    assert list(lesson.folder.glob("logs/*/*")) == []
 
 
 @pytest.mark.slow
@@ -437,8 +442,11 @@ def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sam
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--batch_size=256", "--devices=3"], "1 nodes x 3 devices = 3; try 255 or 258"),
-        (["--batch_size=2", "--num_nodes=2", "--devices=2"], "= 4; try 4"),
+        (
+            ["--batch_size=256", "--devices=3"],
+            "by 3 processes (--num_nodes 1 x --devices 3); try 255 or 258",
+        ),
+        (["--batch_size=2", "--num_nodes=2", "--devices=2"], " x --devices 2); try 4"),
         (["--limit_train_batches=1.5"], "'1.5' is not a number from 0.001 to 1"),
         (["--limit_val_batches=0"], "'0' is not a whole number of at least 1"),
         (["--limit_train_batches=0.0"], "'0.0' is not a number from 0.001 to 1"),

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from clone import ROOT, epochs, final_accuracy
+from log_lines import unexpected_lines
 from login_node import WRAPPERS, SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -40,6 +41,8 @@ def test_run_py_submits_a_job_that_trains_to_the_end(module_login_node, branch):
 
     log = module_login_node.log(job)
     assert state == "COMPLETED", log + module_login_node.log(job, "err")
+    assert unexpected_lines(log) == []
+    assert module_login_node.log(job, "err") == ""
     assert len(epochs(log)) == 10
     on_mnist = branch < "6"
     # the CIFAR-10 sample is hard: chance is 0.1, and lesson 6 has no convolutions yet

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from clone import epochs, final_accuracy
+from log_lines import unexpected_lines
 from login_node import SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -128,7 +129,7 @@ def test_the_metrics_of_two_processes_match_the_gathered_predictions(runs, name,
     macro = {"average": "macro", "zero_division": 0}
 
     expected = {"acc": sklearn_metrics.accuracy_score(labels, guesses)}
-    for metric in ("precision", "recall", "f1"):
+    for metric in () if stage == "train" else ("precision", "recall", "f1"):
         score = getattr(sklearn_metrics, f"{metric}_score")
         expected[metric] = score(labels, guesses, **macro)
     expected["loss"] = torch.nn.functional.cross_entropy(logits, labels).item()
@@ -165,11 +166,12 @@ def test_four_processes_on_two_nodes_complete(login_node):
 
     assert login_node.accounting_state(job) == "COMPLETED"
     out, steps = login_node.log(job), login_node.sacct(job, FIELDS)
-    assert "processes: 2 nodes x 2 devices, cpu, 32-true; images per optimizer step: 64" in out
+    assert "processes: 4 (nodes: 2, devices per node: 2), cpu, 32-true" in out
+    assert "images per optimizer step: 64, per process: 16" in out
     assert steps[f"{job}.0"] | {"State": "COMPLETED", "NTasks": "4"} == steps[f"{job}.0"]
     assert steps[f"{job}.0"]["NodeList"] == "node[1-2]"
-    ranks = re.findall(r"GLOBAL_RANK: (\d)", login_node.log(job, "err"))
-    assert sorted(ranks) == ["0", "1", "2", "3"]
+    assert unexpected_lines(out) == []
+    assert login_node.log(job, "err") == ""
     assert len(epochs(out)) == 1
     assert final_accuracy(out) > 0
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from clone import epochs, final_accuracy
+from log_lines import unexpected_lines
 from practice_cluster import PracticeCluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -31,6 +32,7 @@ def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
 
     log = (module_clone.folder / f"slurm.{job}.out").read_text()
     assert state == "COMPLETED", log
+    assert unexpected_lines(log) == []
     assert len(epochs(log)) == 10
     assert final_accuracy(log) > 0.9
     if branch != BY_SBATCH[0]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clone import Clone, clean_environment
+from log_lines import unexpected_lines
 
 # treats the environment as up to date, whatever the age of the clone's files
 UP_TO_DATE = ["--assume-old=requirements.txt", f"VENV={sys.prefix}"]
@@ -106,8 +107,13 @@ def test_make_run_from_a_bare_clone_trains_on_the_sample(bare):
     assert "made 1-simple-model-training" in lines
     tests = [float(found) for found in re.findall(r"test loss [\d.]+ acc ([\d.]+)", done.stdout)]
     assert tests[-1] > 0.2  # three epochs; chance is 0.1
+    assert len(lines) <= 40
+    training = "\n".join(lines[next(k for k, line in enumerate(lines) if " INFO " in line) : -1])
+    assert unexpected_lines(training) == []
+    assert "INFO data: cifar-10-batches-py, sample: 1800 drawn shapes" in training
     assert re.search(r"logs: \S+", lines[-2])
-    assert lines[-1].startswith("data: cifar-10-batches-py, sample: 1800 drawn shapes")
+    assert lines[-1].startswith("To see the curves, run ")
+    assert lines[-1].endswith("/tensorboard --logdir logs and open http://localhost:6006")
 
 
 @pytest.mark.slow

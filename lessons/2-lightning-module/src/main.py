@@ -1,7 +1,6 @@
 """Train a fully connected network on MNIST: bash run.sh, from the repository's root."""
 
 import os
-import sys
 from argparse import Namespace
 
 import lightning as L
@@ -15,7 +14,9 @@ from torchvision.datasets import MNIST
 
 from data.check import check_data
 from src.callbacks.done import CleanStart, write_done
+from src.callbacks.progress import ProgressBar
 from src.utils.errors import plain_errors
+from src.utils.library_messages import hide_library_messages
 
 HPARAMS = Namespace(
     data_dir=os.environ.get("DATA_DIR", "data"),
@@ -117,12 +118,15 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            ProgressBar(),
         ],
-        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+        enable_model_summary=False,
+        enable_progress_bar=False,  # Lightning's own takes several lines
     )
 
 
 def main(hparams):
+    hide_library_messages()
     print(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)
@@ -130,6 +134,7 @@ def main(hparams):
         learning_rate=hparams.learning_rate,
     )
     trainer = make_trainer(hparams)
+    print(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir}")
     trainer.fit(model, train_loader, val_loader)
     [metrics] = trainer.test(
         dataloaders=test_loader,

@@ -1,7 +1,5 @@
 """Train a fully connected network on MNIST: python run.py [arguments]"""
 
-import sys
-
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -15,6 +13,8 @@ from torchvision.datasets import MNIST
 
 from data.check import check_data
 from src.callbacks.done import CleanStart, write_done
+from src.callbacks.progress import ProgressBar
+from src.utils.library_messages import hide_library_messages
 
 
 def make_loaders(hparams):
@@ -118,12 +118,15 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            ProgressBar(),
         ],
-        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+        enable_model_summary=False,
+        enable_progress_bar=False,  # Lightning's own takes several lines
     )
 
 
 def main(hparams):
+    hide_library_messages()
     print(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)
@@ -133,6 +136,7 @@ def main(hparams):
     # all settings of the run, for hparams.yaml and the checkpoint
     model.save_hyperparameters(vars(hparams))
     trainer = make_trainer(hparams)
+    print(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir}")
     trainer.fit(model, train_loader, val_loader)
     [metrics] = trainer.test(
         dataloaders=test_loader,

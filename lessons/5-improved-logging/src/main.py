@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from inspect import signature
 
 import lightning as L
 import torch
@@ -10,17 +11,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import SimpleProfiler
-from lightning.pytorch.utilities import model_summary, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torch.utils.data import DataLoader, random_split
-from torchmetrics import Accuracy, F1Score, MetricCollection, Precision, Recall
+from torchmetrics import Accuracy, F1Score, MeanMetric, MetricCollection, Precision, Recall
 from torchvision import transforms
 from torchvision.datasets import MNIST
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data.check import check_data
 from src.callbacks.done import CleanStart, write_done
+from src.callbacks.progress import ProgressBar
+from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
+from src.utils.library_messages import hide_library_messages
 
 log = logging.getLogger(__name__)
 
@@ -74,27 +77,31 @@ class Classifier(L.LightningModule):
             nn.Linear(256, 10),  # (b, 10): one score for each digit
         )
         self.example_input_array = torch.zeros(1, 1, 28, 28)  # shows the summary the sizes
-        task = {"task": "multiclass", "num_classes": 10}
+        # without checking each batch, which takes longer than counting it
+        task = {"task": "multiclass", "num_classes": 10, "validate_args": False}
         mean_over_classes = {**task, "average": "macro"}
+        accuracy = MetricCollection({"acc": Accuracy(**task, average="micro")})
         metrics = MetricCollection(
             {
+                **accuracy,
                 "precision": Precision(**mean_over_classes),
                 "recall": Recall(**mean_over_classes),
                 "f1": F1Score(**mean_over_classes),
-                "acc": Accuracy(**task, average="micro"),
             }
         )
-        # clones, so that no stage counts the images of another
-        self.train_metrics = metrics.clone(prefix="train_")
-        self.val_metrics = metrics.clone(prefix="val_")
-        self.test_metrics = metrics.clone(prefix="test_")
+        # objects of its own for each stage, so that no stage counts the images of another
+        self.train_loss, self.train_metrics = MeanMetric(), accuracy.clone(prefix="train_")
+        self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val_")
+        self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
 
     def configure_optimizers(self):
         optimizer = getattr(torch.optim, self.hparams.optimizer)
-        return optimizer(self.parameters(), lr=self.hparams.learning_rate)
+        # updates all parameters in one go; not every optimizer of torch.optim has it
+        fused = {"fused": True} if "fused" in signature(optimizer).parameters else {}
+        return optimizer(self.parameters(), lr=self.hparams.learning_rate, **fused)
 
     def training_step(self, batch, batch_idx):
         return self.step(batch, "train")
@@ -106,23 +113,27 @@ class Classifier(L.LightningModule):
         self.step(batch, "test")
 
     def step(self, batch, stage):
-        """Return loss and logits of a batch; log loss and metrics over all images of the epoch."""
+        """Return loss and logits of a batch, which count towards the metrics of the epoch."""
         images, labels = batch
         logits = self(images)
         loss = getattr(F, self.hparams.criterion)(logits, labels)
-        metrics = getattr(self, f"{stage}_metrics")
-        metrics.update(logits, labels)
-        self.log(
-            f"{stage}_loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-        )
-        # the objects, not their values: Lightning computes and resets them at the end of an epoch
-        self.log_dict(metrics, on_step=False, on_epoch=True)
+        getattr(self, f"{stage}_loss").update(loss.detach(), weight=len(labels))
+        getattr(self, f"{stage}_metrics").update(logits.detach(), labels)
         return {"loss": loss, "logits": logits}
 
+    def log_metrics(self, stage):
+        # the objects, not their values: Lightning computes them, and resets them for the next epoch
+        self.log(f"{stage}_loss", getattr(self, f"{stage}_loss"))
+        self.log_dict(getattr(self, f"{stage}_metrics"))
+
+    def on_validation_epoch_end(self):
+        self.log_metrics("val")
+
+    def on_test_epoch_end(self):
+        self.log_metrics("test")
+
     def on_train_epoch_end(self):
+        self.log_metrics("train")
         # on_validation_epoch_end would run too early: the training means are not there yet
         metrics = self.trainer.callback_metrics
         log.info(
@@ -135,7 +146,7 @@ class Classifier(L.LightningModule):
 def log_to_stdout():
     """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
+    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "ERROR")
 
 
 def make_trainer(hparams):
@@ -154,15 +165,18 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            ProgressBar(),
+            NetworkSummary(),
             TensorBoardPlots(MNIST.classes),
         ],
         enable_model_summary=False,
-        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+        enable_progress_bar=False,  # Lightning's own takes several lines
     )
 
 
 def main(hparams):
     log_to_stdout()
+    hide_library_messages()
     log.info(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)
@@ -173,10 +187,9 @@ def main(hparams):
     )
     # all settings of the run, for hparams.yaml and the checkpoint
     model.save_hyperparameters(vars(hparams))
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
     trainer = make_trainer(hparams)
-    with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
-        trainer.fit(model, train_loader, val_loader)
+    log.info(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir}")
+    trainer.fit(model, train_loader, val_loader)
     [metrics] = trainer.test(
         dataloaders=test_loader,
         ckpt_path="best",

@@ -8,12 +8,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import SimpleProfiler
-from lightning.pytorch.utilities import model_summary, rank_zero_only
-from tqdm.contrib.logging import logging_redirect_tqdm
+from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.done import CleanStart, write_done
+from src.callbacks.progress import ProgressBar
+from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
 from src.models.lightning_classifier import Classifier
+from src.utils.library_messages import hide_library_messages
 from src.utils.registry import find
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 def log_to_stdout():
     """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "WARNING")
+    logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "ERROR")
 
 
 def make_data(hparams):
@@ -65,22 +67,24 @@ def make_trainer(hparams, class_names):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            ProgressBar(),
+            NetworkSummary(),
             TensorBoardPlots(class_names),
         ],
         enable_model_summary=False,
-        enable_progress_bar=sys.stdout.isatty(),  # a bar is of no use in a log file
+        enable_progress_bar=False,  # Lightning's own takes several lines
     )
 
 
 def main(hparams):
     log_to_stdout()
+    hide_library_messages()
     L.seed_everything(hparams.seed)
     data = make_data(hparams)
     model = make_model(hparams, data)
-    log.info(f"layers\n{model_summary.summarize(model, max_depth=-1)}")
     trainer = make_trainer(hparams, data.classes)
-    with logging_redirect_tqdm():  # so that a line does not end up in the progress bar
-        trainer.fit(model, datamodule=data)
+    log.info(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir}")
+    trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(
         datamodule=data,
         ckpt_path="best",

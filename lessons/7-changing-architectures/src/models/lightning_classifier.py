@@ -1,11 +1,12 @@
 """How a network is trained and measured, whatever its layers are: see src/main.py."""
 
 import logging
+from inspect import signature
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from torchmetrics import Accuracy, F1Score, MetricCollection, Precision, Recall
+from torchmetrics import Accuracy, F1Score, MeanMetric, MetricCollection, Precision, Recall
 
 from src.utils.registry import find
 
@@ -35,27 +36,31 @@ class Classifier(L.LightningModule):
         self.save_hyperparameters()
         self.network = find("networks", arch)(dims, len(classes), **(network_args or {}))
         self.example_input_array = torch.zeros(1, *dims)  # shows the summary the sizes
-        task = {"task": "multiclass", "num_classes": len(classes)}
+        # without checking each batch, which takes longer than counting it
+        task = {"task": "multiclass", "num_classes": len(classes), "validate_args": False}
         mean_over_classes = {**task, "average": "macro"}
+        accuracy = MetricCollection({"acc": Accuracy(**task, average="micro")})
         metrics = MetricCollection(
             {
+                **accuracy,
                 "precision": Precision(**mean_over_classes),
                 "recall": Recall(**mean_over_classes),
                 "f1": F1Score(**mean_over_classes),
-                "acc": Accuracy(**task, average="micro"),
             }
         )
-        # clones, so that no stage counts the images of another
-        self.train_metrics = metrics.clone(prefix="train_")
-        self.val_metrics = metrics.clone(prefix="val_")
-        self.test_metrics = metrics.clone(prefix="test_")
+        # objects of its own for each stage, so that no stage counts the images of another
+        self.train_loss, self.train_metrics = MeanMetric(), accuracy.clone(prefix="train_")
+        self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val_")
+        self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
 
     def configure_optimizers(self):
         optimizer = getattr(torch.optim, self.hparams.optimizer)
-        return optimizer(self.parameters(), lr=self.hparams.learning_rate)
+        # updates all parameters in one go; not every optimizer of torch.optim has it
+        fused = {"fused": True} if "fused" in signature(optimizer).parameters else {}
+        return optimizer(self.parameters(), lr=self.hparams.learning_rate, **fused)
 
     def training_step(self, batch, batch_idx):
         return self.step(batch, "train")
@@ -67,23 +72,27 @@ class Classifier(L.LightningModule):
         self.step(batch, "test")
 
     def step(self, batch, stage):
-        """Return loss and logits of a batch; log loss and metrics over all images of the epoch."""
+        """Return loss and logits of a batch, which count towards the metrics of the epoch."""
         images, labels = batch
         logits = self(images)
         loss = getattr(F, self.hparams.criterion)(logits, labels)
-        metrics = getattr(self, f"{stage}_metrics")
-        metrics.update(logits, labels)
-        self.log(
-            f"{stage}_loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-        )
-        # the objects, not their values: Lightning computes and resets them at the end of an epoch
-        self.log_dict(metrics, on_step=False, on_epoch=True)
+        getattr(self, f"{stage}_loss").update(loss.detach(), weight=len(labels))
+        getattr(self, f"{stage}_metrics").update(logits.detach(), labels)
         return {"loss": loss, "logits": logits}
 
+    def log_metrics(self, stage):
+        # the objects, not their values: Lightning computes them, and resets them for the next epoch
+        self.log(f"{stage}_loss", getattr(self, f"{stage}_loss"))
+        self.log_dict(getattr(self, f"{stage}_metrics"))
+
+    def on_validation_epoch_end(self):
+        self.log_metrics("val")
+
+    def on_test_epoch_end(self):
+        self.log_metrics("test")
+
     def on_train_epoch_end(self):
+        self.log_metrics("train")
         # on_validation_epoch_end would run too early: the training means are not there yet
         metrics = self.trainer.callback_metrics
         log.info(

@@ -1,0 +1,200 @@
+"""Seconds per training step of this project, against Lightning and PyTorch by themselves.
+
+python benchmarks/steps.py [rounds]
+
+The images are random, so no data set is needed. Each row is trained in a process of its own with
+one thread, all rows in turn; the table shows the median of the rounds, and the ratio to the first
+row of the network. Run it on a machine that does nothing else.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from machine import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+# a row of the table: network, and who trains it
+LOOP = "loop"
+ROWS = [
+    ("fully_connected", "Trainer alone"),
+    ("fully_connected", "run.py"),
+    ("resnet18", LOOP),
+    ("resnet18", "run.py"),
+    ("resnet18", "loop, not fused, contiguous"),
+]
+SIZE = 64  # images per step
+DIMS = {"fully_connected": (1, 28, 28), "resnet18": (3, 32, 32)}
+NUM_STEPS = {"fully_connected": 400, "resnet18": 30}  # per epoch; two epochs, the second counts
+
+
+def make_data(arch):
+    import torch
+
+    from src.datasets.image_data_module import ImageDataModule
+
+    class RandomImages(ImageDataModule):
+        dims, classes = DIMS[arch], [str(digit) for digit in range(10)]
+        mean, std = (0.5,) * dims[0], (0.5,) * dims[0]
+
+        def prepare_data(self):
+            pass
+
+        def read(self, train):
+            number = SIZE * NUM_STEPS[arch] * 10 // 9 if train else SIZE
+            generator = torch.Generator().manual_seed(0)
+            images = torch.randint(256, (number, *self.dims), generator=generator)
+            labels = torch.randint(10, (number,), generator=generator)
+            return images.to(torch.uint8), labels
+
+    return RandomImages("none", batch_size=SIZE)
+
+
+class Clock:
+    """Notes when each step ends; the first fifth of the steps warms up."""
+
+    def __init__(self):
+        self.times = []
+
+    def per_step(self):
+        times = self.times[len(self.times) // 5 :]
+        return (times[-1] - times[0]) / (len(times) - 1)
+
+
+def steps_of_run_py(arch, data, clock):
+    """Train with all that run.py adds: metrics, logger, checkpoints, profiler and plots."""
+    import lightning as L
+
+    from src import main as program
+
+    class Steps(L.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            clock.times.clear()
+
+        def on_train_batch_end(self, *_):
+            clock.times.append(time.perf_counter())
+
+    hparams = SimpleNamespace(
+        arch=arch,
+        network_args={},
+        learning_rate=1e-3,
+        optimizer="Adam",
+        criterion="cross_entropy",
+        weights="none",
+        devices=1,
+        num_nodes=1,
+        max_epochs=2,
+        log_path=tempfile.mkdtemp(),
+        experiment_name="steps",
+        run_number=0,
+        debugging={},
+    )
+    model = program.make_model(hparams, data)
+    trainer = program.make_trainer(hparams, data.classes, "cpu", "32-true")
+    trainer.callbacks.append(Steps())
+    trainer.fit(model, datamodule=data)
+
+
+def steps_of_trainer(arch, data, clock):
+    """Train with Lightning alone: no metrics, no logger, no checkpoints."""
+    import lightning as L
+    import torch
+
+    from src.utils.registry import find
+
+    class Bare(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = find("networks", arch)(data.dims, 10)
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
+
+        def training_step(self, batch, batch_idx):
+            images, labels = batch
+            return torch.nn.functional.cross_entropy(self.network(images), labels)
+
+        def on_train_epoch_start(self):
+            clock.times.clear()
+
+        def on_train_batch_end(self, *_):
+            clock.times.append(time.perf_counter())
+
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=2,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Bare(), datamodule=data)
+
+
+def steps_of_loop(arch, data, clock, fast):
+    """Train with PyTorch alone; fast: with a fused optimizer, and channels last in memory."""
+    import torch
+    import torchvision
+
+    network = torchvision.models.get_model(arch, num_classes=10)
+    if fast:
+        network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fast)
+    data.setup("fit")
+    for _ in range(2):
+        clock.times.clear()
+        for images, labels in data.train_dataloader():
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            clock.times.append(time.perf_counter())
+
+
+def measure(arch, trained_by):
+    import torch
+
+    sys.path.insert(0, str(ROOT))
+    torch.manual_seed(0)
+    data, clock = make_data(arch), Clock()
+    if trained_by == "run.py":
+        steps_of_run_py(arch, data, clock)
+    elif trained_by == "Trainer alone":
+        steps_of_trainer(arch, data, clock)
+    else:
+        steps_of_loop(arch, data, clock, fast=trained_by == LOOP)
+    print(clock.per_step())
+
+
+def seconds(arch, trained_by):
+    command = [sys.executable, __file__, "--measure", arch, trained_by]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{arch}, {trained_by}: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def main():
+    if sys.argv[1:2] == ["--measure"]:
+        return measure(*sys.argv[2:])
+    rounds = int(sys.argv[1]) if len(sys.argv) == 2 else 5
+    results = [[seconds(*row) for row in ROWS] for _ in range(rounds)]
+    base = {}
+    print(f"{'network':15}  {'trained by':26}  ms/step  images/s  ratio")
+    for (arch, trained_by), found in zip(ROWS, zip(*results, strict=True), strict=True):
+        value = statistics.median(found)
+        ratio = value / base.setdefault(arch, value)
+        row = f"{arch:15}  {trained_by:26}  {value * 1e3:7.2f}  {SIZE / value:8.0f}  {ratio:5.2f}"
+        print(row)
+    print(f"1 thread, {SIZE} images per step, median of {rounds} rounds; {machine()}")
+
+
+if __name__ == "__main__":
+    main()

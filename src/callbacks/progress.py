@@ -1,0 +1,38 @@
+"""Show on a terminal how far an epoch is: see src/main.py."""
+
+import sys
+
+import lightning as L
+from tqdm import tqdm
+
+
+class ProgressBar(L.Callback):
+    """One line on a terminal, with the loss and the images per second; none in a log file."""
+
+    bar = None
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.bar = tqdm(
+            desc=f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}",
+            total=trainer.num_training_batches,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            leave=False,  # the line of the finished epoch takes its place
+            file=sys.stdout,
+            disable=None if trainer.is_global_zero else True,  # None: shown on a terminal only
+        )
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        # now and then, because reading the loss makes the program wait for a GPU
+        if not self.bar.disable and batch_idx % 10 == 0:
+            batches_per_second = self.bar.format_dict["rate"] or 0
+            images_per_second = batches_per_second * len(batch[0]) * trainer.world_size
+            loss = f"loss {outputs['loss'].item():.4f}"
+            self.bar.set_postfix_str(f"{loss}, {images_per_second:.0f} images/s", refresh=False)
+        self.bar.update()
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.bar.close()
+
+    def on_exception(self, trainer, pl_module, exception):
+        if self.bar is not None:
+            self.bar.close()
