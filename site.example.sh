@@ -10,7 +10,7 @@
 # this site's name for its GPUs, if it is not gpu
 #export GRES=gpu:a100
 
-# software of this site; the Python environment, if it is not ./env
+# software of this site, see docs/sites.md; the Python environment, if it is not ./env
 #module load python/3.11
 #export VENV="$HOME/hpc-starter-env"
 # instead of an environment, any command that runs Python in a job
