@@ -25,8 +25,8 @@ def hardware(hparams):
     accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
     num_gpus = torch.cuda.device_count()
     if accelerator == "gpu" and not num_gpus:
-        remedy = "use --accelerator cpu, or a node with GPUs and a torch that is built for CUDA"
-        raise UserError(f"--accelerator gpu: PyTorch sees no NVIDIA GPU here; {remedy}")
+        remedy = "use --accelerator cpu, or a node with GPUs and a PyTorch that is built for them"
+        raise UserError(f"--accelerator gpu: PyTorch sees no GPU here; {remedy}")
     if accelerator == "auto":
         accelerator = "gpu" if num_gpus else "cpu"
     if accelerator == "gpu" and num_gpus < devices:

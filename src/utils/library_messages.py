@@ -21,6 +21,12 @@ HIDDEN = [
         PossibleUserWarning,
         "lightning.pytorch.trainer.connectors.data_connector",
     ),
+    # --overfit_batches needs the same images in every epoch
+    (
+        "You requested to overfit but enabled train dataloader shuffling",
+        UserWarning,
+        "lightning.pytorch.trainer.connectors.data_connector",
+    ),
 ]
 
 

@@ -26,7 +26,7 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
         ("-N2 -n2", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 2 on 2 nodes"),
         ("-N1 -n2", "--num_nodes=2", "make 2 processes, but srun started 2 on 1 nodes"),
         ("-N2 -n3", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 3 on 2 nodes"),
-        ("-n1 --gres=gpu:1", "--accelerator=gpu", "PyTorch sees no NVIDIA GPU here"),
+        ("-n1 --gres=gpu:1", "--accelerator=gpu", "PyTorch sees no GPU here"),
     ],
 )
 def test_f18_counts_that_differ_from_srun_are_reported_in_one_sentence(

@@ -26,11 +26,13 @@ THRESHOLDS = np.arange(127) / 126  # what TensorBoard writes for a PR curve
 # trains as run.py does, and records the outputs of the network and the calls of the callback
 DRIVER = f"""
 import sys
+import warnings
 import torch
 import run
 from src import main as lesson
 from src.callbacks.tensorboard import TensorBoardPlots
 
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # kept_forward causes it
 steps, probabilities, weights, forwards, modes = [], [], [], [], []
 sanity_labels = []
 step, forward = lesson.Classifier.step, lesson.Classifier.forward

@@ -16,6 +16,7 @@ EXAMPLES = [
     "The number of training batches (22) is smaller than the logging interval",
     "`torch.jit.trace` is deprecated. Please switch to `torch.compile` or `torch.export`.",
     "The 'train_dataloader' does not have many workers which may be a bottleneck.",
+    "You requested to overfit but enabled train dataloader shuffling. We are turning off ...",
 ]
 # warns as if from the module of entry sys.argv[1], then in a way that must be seen
 WARN = """
@@ -27,7 +28,7 @@ message = sys.argv[2]
 warn = lambda *args: warnings.warn_explicit(*args[:2], "a.py", 1, module=args[2])
 warn(message, category, module)
 warn("another message", category, module)
-warn(message + " 2", UserWarning if category is FutureWarning else FutureWarning, module)
+warn(message + " 2", UserWarning if category is not UserWarning else FutureWarning, module)
 warn(message + " 3", category, "another.module")
 logging.getLogger("lightning.pytorch.trainer").info("a note")
 logging.getLogger("lightning.pytorch.trainer").warning("a warning")

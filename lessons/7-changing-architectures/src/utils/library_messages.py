@@ -1,0 +1,39 @@
+"""Hide the messages of libraries that a reader can do nothing about: see src/main.py."""
+
+import logging
+import warnings
+
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+# beginning of a warning, its category, the module that it comes from
+HIDDEN = [
+    # Lightning 2.6 uses a class that PyTorch 2.14 wants to remove
+    ("`isinstance.treespec, LeafSpec.", FutureWarning, "lightning.pytorch.utilities._pytree"),
+    # run.sh calls srun; without a job none is needed
+    ("The `srun` command", PossibleUserWarning, "lightning.fabric.plugins.environments.slurm"),
+    # it concerns curves within an epoch: this program logs once per epoch
+    ("The number of training batches", PossibleUserWarning, "lightning.pytorch.loops.fit_loop"),
+    # TensorBoard's writer traces the network to draw its graph
+    ("`torch.jit.trace", FutureWarning, "torch.jit._trace"),
+    # images in memory are fetched faster without workers; --num_workers is for other data sets
+    (
+        "The '.*_dataloader' does not have many workers",
+        PossibleUserWarning,
+        "lightning.pytorch.trainer.connectors.data_connector",
+    ),
+    # --overfit_batches needs the same images in every epoch
+    (
+        "You requested to overfit but enabled train dataloader shuffling",
+        UserWarning,
+        "lightning.pytorch.trainer.connectors.data_connector",
+    ),
+]
+
+
+def hide_library_messages():
+    """Call this once Lightning is imported, before it is used."""
+    for message, category, module in HIDDEN:
+        warnings.filterwarnings("ignore", message, category, module)
+    # Lightning's notes on what it does; its warnings and errors are shown
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel("WARNING")
