@@ -1,4 +1,4 @@
-"""Train in a Slurm job, or here where there is no Slurm: python run.py [arguments]"""
+"""Train in a Slurm job, or on a machine without Slurm: python run.py [arguments]"""
 
 import argparse
 import os
@@ -20,11 +20,11 @@ except ModuleNotFoundError as error:
 
 
 def make_job(hparams):
-    """Return what the job asks of Slurm."""
+    """Return the job, with the resources that it requests."""
     return Job(
         nodes=hparams.num_nodes,
         tasks_per_node=hparams.devices,
-        # the workers, and the training itself
+        # one CPU per worker, and one for the training itself
         cpus_per_task=hparams.num_workers // hparams.devices + 1,
         mem_gb=4 * hparams.devices if hparams.mem_gb is None else hparams.mem_gb,
         time_min=hparams.time_min,
@@ -34,7 +34,7 @@ def make_job(hparams):
 
 
 def launch(parser, hparams):
-    """Submit a job for each trial, or print its batch script."""
+    """Submit one job per trial, or print the batch scripts."""
     job_id = os.environ.get("SLURM_JOB_ID")
     if hparams.dry_run and in_step():
         raise UserError("--dry_run cannot be used under srun: remove it")
@@ -42,7 +42,7 @@ def launch(parser, hparams):
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
-    # for a single trial test-tube would take the first value of the list, not the user's
+    # for a single trial, test-tube would use the first value of the list, not the user's
     trials = hparams.generate_trials(hparams.nb_trials) if hparams.nb_trials > 1 else [hparams]
     for trial in trials:
         number = 0 if hparams.dry_run else make_run_folder(experiment)
@@ -62,7 +62,7 @@ def train(parser, hparams):
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"
-    # under srun, only rank 0 makes a run folder
+    # under srun, only rank 0 creates a run folder
     if hparams.run_number is None and os.environ.get("SLURM_PROCID", "0") == "0":
         settings["run_number"] = make_run_folder(experiment)
     if hparams.devices > 1 and not in_step():

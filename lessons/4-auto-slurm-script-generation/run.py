@@ -1,4 +1,4 @@
-"""Train in a Slurm job, or here where there is no Slurm: python run.py [arguments]"""
+"""Train in a Slurm job, or on a machine without Slurm: python run.py [arguments]"""
 
 import argparse
 import os
@@ -16,9 +16,9 @@ except ModuleNotFoundError as error:
 
 
 def make_job(hparams):
-    """Return what the job asks of Slurm."""
+    """Return the job, with the resources that it requests."""
     return Job(
-        # the workers, and the training itself
+        # one CPU per worker, and one for the training itself
         cpus_per_task=hparams.num_workers + 1,
         mem_gb=hparams.mem_gb,
         time_min=hparams.time_min,
@@ -27,13 +27,13 @@ def make_job(hparams):
 
 
 def launch(parser, hparams):
-    """Submit a job for each trial, or print its batch script."""
+    """Submit one job per trial, or print the batch scripts."""
     job_id = os.environ.get("SLURM_JOB_ID")
     if job_id and not hparams.dry_run:
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
-    # for a single trial test-tube would take the first value of the list, not the user's
+    # for a single trial, test-tube would use the first value of the list, not the user's
     trials = hparams.generate_trials(hparams.nb_trials) if hparams.nb_trials > 1 else [hparams]
     for trial in trials:
         number = 0 if hparams.dry_run else make_run_folder(experiment)
@@ -50,7 +50,7 @@ def train(parser, hparams):
     if hparams.nb_trials > 1:
         raise UserError("--nb_trials submits several jobs: remove it to train here")
     if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
-        raise UserError("this is a single process until lesson 8: call srun with --ntasks=1")
+        raise UserError("until lesson 8 the program is a single process: use srun --ntasks=1")
     settings = parser.settings(hparams)
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"

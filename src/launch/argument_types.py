@@ -1,17 +1,17 @@
-"""Types of arguments: functions that return the value of a text, or refuse it in one sentence."""
+"""Argument types: functions that convert text to a value, or refuse it in one sentence."""
 
 import argparse
 import math
 import re
 
-# more than enough of anything
+# upper limit of numbers without a stricter one
 MANY = 10**9
 # Slurm counts the seconds of a time limit in 32 bits
 MOST_SECONDS = 2**31 - 1
 
 
 def number(kind, low, high=MANY):
-    """Return a type of argument: an int or float from low to high; nan is neither."""
+    """Return an argument type: an int or a float from low to high; nan is refused."""
 
     def convert(text):
         try:
@@ -21,7 +21,7 @@ def number(kind, low, high=MANY):
         if not low <= value <= high:
             noun = "a whole number" if kind is int else "a number"
             both = high != MANY or value > high
-            bounds = f"from {low} to {high}" if both else f"of at least {low}"
+            bounds = f"from {low} to {high}" if both else f"that is at least {low}"
             raise argparse.ArgumentTypeError(f"{text!r:.80} is not {noun} {bounds}")
         return value
 
@@ -30,7 +30,7 @@ def number(kind, low, high=MANY):
 
 
 def batches(least, shares=True):
-    """Return a type of argument: 10 is a number of batches and 0.1 a share, as in Lightning.
+    """Return an argument type: 10 is a number of batches, 0.1 a fraction of them, as in Lightning.
 
     0 (where allowed) and 1.0 turn the switch off: the value is None.
     """
@@ -45,7 +45,7 @@ def batches(least, shares=True):
 
 
 def word(pattern, rule, metavar):
-    """Return a type of argument: text that matches the pattern, explained by the rule."""
+    """Return an argument type: text that matches the pattern; errors quote the rule."""
 
     def convert(text):
         if not re.fullmatch(pattern, text):
@@ -56,15 +56,16 @@ def word(pattern, rule, metavar):
     return convert
 
 
-# names and paths stand in #SBATCH lines, where nothing can be quoted for sure
+# names and paths appear in #SBATCH lines, where quoting is not reliable
 experiment = word(
     r"(?!version_|slurm_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
-    "a letter or digit and up to 63 letters, digits or ._-, and no name of a log folder",
+    "a name of up to 64 letters, digits and ._- that begins with a letter or digit"
+    " (but not with version_ or slurm_)",
     "NAME",
 )
 path = word(
     r"(?!.*(://|::))[\w./][\w./@+=:, -]*",
-    "a path of only letters, digits, spaces and ./@+=:,_-, and not a URL",
+    "a path that consists of letters, digits, spaces and ./@+=:,_- (URLs are not allowed)",
     "PATH",
 )
 email = word(r"[\w.+-]+@[\w.-]+", "an e-mail address", "ADDRESS")
@@ -74,15 +75,15 @@ def minutes(text):
     """Return a time limit in minutes, rounded up, from M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
     match = re.fullmatch(r"(?:(?P<days>\d{1,9})-)?(?P<rest>\d{1,9}(:\d{1,9}){0,2})", text)
     if not match:
-        rule = "is not a time: minutes, hours:minutes:seconds, or days-hours:minutes:seconds"
+        rule = "is not a time: use minutes, hours:minutes:seconds, or days-hours:minutes:seconds"
         raise argparse.ArgumentTypeError(f"{text!r:.80} {rule}")
     parts = [int(part) for part in match["rest"].split(":")]
-    # after days come hours; without days, one number or two begin with minutes
+    # after days, the next number is hours; without days, one or two numbers begin with minutes
     unit = 3600 if match["days"] or len(parts) == 3 else 60
     seconds = sum(part * unit // 60**place for place, part in enumerate(parts))
     seconds += int(match["days"] or 0) * 24 * 3600
     if not 0 < seconds <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r:.80} is not a time of 1 minute to 68 years")
+        raise argparse.ArgumentTypeError(f"{text!r:.80} is not a time from 1 minute to 68 years")
     return -(-seconds // 60)
 
 

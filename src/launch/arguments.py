@@ -1,4 +1,4 @@
-"""The arguments of run.py, each declared once: its group says whether the job gets it."""
+"""The arguments of run.py, each declared once; its group decides whether the job gets it."""
 
 import argparse
 import sys
@@ -14,9 +14,9 @@ DEFAULT_ARCH = "resnet18"
 
 
 def parse_args():
-    """Return the parser and the arguments of the command line, which fit together."""
+    """Return the parser and the checked arguments of the command line."""
     parser = Parser(
-        description="Train an image classifier in a Slurm job, or on this machine without Slurm.",
+        description="Train an image classifier, in a Slurm job or on a machine without Slurm.",
         epilog="Example: python run.py --arch=resnet34 --num_nodes=2 --time_min=30 -- --qos=long",
     )
     add_log_arguments(parser)
@@ -39,15 +39,15 @@ def add_log_arguments(parser):
     parser.add_argument(
         "--experiment_name",
         type=experiment,
-        help="folder of the experiment's runs (default: name of the data set)",
+        help="name of the experiment and of its folder (default: name of the data set)",
     )
     parser.add_argument(
         "--log_path",
         type=path,
         default="logs",
-        help="folder of all experiments",
+        help="folder that contains the experiments",
     )
-    # the N of the run's folder version_N, which the generated script fills in
+    # N of the run's folder version_N; the generated script contains it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
 
 
@@ -59,7 +59,7 @@ def add_data_arguments(parser):
         default="cifar10",
         help="data set: a file in src/datasets",
     )
-    # without a default, so that in the job the DATA_DIR of site.sh counts
+    # no default, so that the job uses the DATA_DIR of site.sh
     parser.add_argument(
         "--data_dir",
         type=path,
@@ -90,11 +90,11 @@ def add_network_arguments(parser):
 
 
 def add_own_arguments(parser, arch):
-    """Declare the arguments of one network, listed in its file as ARGUMENTS."""
+    """Declare the arguments that the file of a network lists in ARGUMENTS."""
     parser.begin_group(f"only for --arch={arch}", collect_as="network_args")
     for name, keywords in own_arguments("networks", arch).items():
         if name in parser.group_of or name == "help":
-            taken = f"run.py has an argument --{name} of its own"
+            taken = f"run.py already has an argument --{name}"
             raise UserError(f"ARGUMENTS of --arch={arch}: {taken}; rename it")
         keywords["help"] = keywords.get("help", "").replace("%", "%%")
         kind = type(keywords["default"])
@@ -106,7 +106,7 @@ def add_own_arguments(parser, arch):
 
 
 def chosen(words, name, default):
-    """Return the value of an argument on the command line, before that is parsed."""
+    """Return the value of an argument on the command line before it is parsed."""
     for word, following in pairwise([*words, default]):
         if word == name:
             return following
@@ -150,13 +150,13 @@ def add_optimizer_arguments(parser):
         "--optimizer",
         choices=["Adam", "AdamW", "SGD"],
         default="Adam",
-        help="class of torch.optim",
+        help="optimizer, a class of torch.optim",
     )
     parser.add_argument(
         "--criterion",
         choices=["cross_entropy", "multi_margin_loss"],
         default="cross_entropy",
-        help="loss function of torch.nn.functional",
+        help="loss, a function of torch.nn.functional",
     )
 
 
@@ -190,12 +190,12 @@ def add_distributed_arguments(parser):
         "--timeout_min",
         type=number(int, 1, 10080),
         default=5,
-        help="timeout in minutes for a process that waits for the others",
+        help="minutes that a process waits for the others before it gives up",
     )
 
 
 def add_debugging_arguments(parser):
-    # without defaults: Lightning's Trainer has its own for those that are not given
+    # no defaults here: Lightning's Trainer has its own
     parser.begin_group(
         "debugging",
         "switches of Lightning's Trainer",
@@ -230,7 +230,7 @@ def add_job_arguments(parser):
     parser.add_argument(
         "--mem_gb",
         type=number(int, 0),
-        help="memory per node in GB, 0 for the site's own default (default: 4 per process)",
+        help="memory per node in GB; 0 means the site's default (default: 4 per process)",
     )
     parser.add_argument(
         "--nb_trials",
@@ -257,11 +257,11 @@ def add_job_arguments(parser):
 
 
 def check_arguments(parser, hparams):
-    """Refuse arguments that exclude each other."""
+    """Refuse conflicting arguments."""
     if hparams.nb_trials > 1 and parser.was_given("--learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")
     if hparams.weights == "DEFAULT" and source("networks", hparams.arch).stem != "resnet":
-        parser.error(f"--weights DEFAULT: there are none for --arch {hparams.arch}; remove it")
+        parser.error(f"--weights DEFAULT needs a ResNet, not --arch {hparams.arch}: omit --weights")
     try:
         batch_size_per_process(hparams)
     except ValueError as error:

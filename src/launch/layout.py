@@ -1,4 +1,4 @@
-"""Nodes and processes: what was asked for against what Slurm gave."""
+"""Nodes, processes and GPUs: what the arguments request, and what Slurm started."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from src.utils.slurm import in_step
 
 
 def batch_size_per_process(hparams):
-    """Return the images per process and step: batch_size divided by the processes.
+    """Return the number of images per process and step.
 
     Raises:
         ValueError: with the nearest valid sizes, if batch_size is not divisible.
@@ -26,19 +26,19 @@ def batch_size_per_process(hparams):
 
 
 def gpus_per_node(devices):
-    """Return what --gres asks for; GRES in site.sh is this site's name for its GPUs.
+    """Return the value of --gres; GRES in site.sh is this site's name for its GPUs.
 
     Raises:
-        UserError: with one sentence, if GRES is not a word.
+        UserError: if site.sh fails, or GRES is not a valid name.
     """
     script = 'set -e; source cluster/site_env.sh >&2; echo "${GRES:-gpu}"'
     done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError("site.sh cannot be read, see above: fix it, then launch again")
+        raise UserError("site.sh ended with the error above: fix it, then launch again")
     gres = (done.stdout.splitlines() or [""])[-1]
-    # the name, and perhaps a type, which has a letter, such as a100 or 3g.20gb; the count follows
+    # a name, and optionally a type that contains a letter, such as a100 or 3g.20gb; no count
     if not re.fullmatch(r"[A-Za-z]\w*(:[\w.-]*[A-Za-z][\w.-]*)?", gres):
-        rule = "it must be a name such as gpu, or with a type gpu:a100, without a count"
+        rule = "it must be a name, or a name and a type, such as gpu or gpu:a100, without a count"
         raise UserError(f"GRES in site.sh is {gres!r}: {rule}")
     return f"{gres}:{devices}"
 
@@ -49,29 +49,29 @@ def check_tasks(num_nodes, devices):
     Raises:
         UserError: with both numbers and the remedy, if they differ.
     """
-    asked = f"--num_nodes {num_nodes} --devices {devices} make {num_nodes * devices} processes"
+    asked = f"--num_nodes {num_nodes} --devices {devices} need {num_nodes * devices} processes"
     if "SLURM_JOB_ID" not in os.environ:
         if num_nodes > 1:
-            raise UserError(f"--num_nodes {num_nodes} needs a Slurm job; here there is one node")
+            raise UserError(f"--num_nodes {num_nodes} needs a Slurm job; here, use --num_nodes 1")
     elif in_step():
         check_step(num_nodes, devices, asked)
     else:
         tasks = int(os.environ.get("SLURM_NTASKS", 1))
         if max(tasks, num_nodes * devices) > 1:
-            without = "but this one was started without srun: write srun before python"
+            without = "but this process was started without srun: put srun before python"
             raise UserError(f"{asked} and the job has {tasks} tasks, {without}")
 
 
 def check_step(num_nodes, devices, asked):
-    """Compare what was asked for with the tasks that srun has started."""
+    """Check that srun started the requested processes."""
     nodes = int(os.environ["SLURM_STEP_NUM_NODES"])
     tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
     found = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
     layout = f"--nodes={num_nodes} --ntasks-per-node={devices}"
-    remedy = f"ask Slurm for {layout}, or change the arguments"
+    remedy = f"request {layout} from Slurm, or change the arguments"
     if (nodes, tasks) != (num_nodes, num_nodes * devices):
         raise UserError(f"{asked}, but srun started {tasks} on {nodes} nodes: {remedy}")
     if "," in found:
-        raise UserError(f"{asked}, but srun put {found} on the nodes: {remedy}")
-    # srun --ntasks alone gives the same layout, but Lightning insists on the variable
+        raise UserError(f"{asked}, but srun divided them over the nodes as {found}: {remedy}")
+    # srun --ntasks alone gives the same layout, but Lightning requires the variable
     os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)

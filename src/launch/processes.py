@@ -9,15 +9,15 @@ import threading
 
 from src.utils.errors import exit_with
 
-# in the environment of a process that was started here: a pipe that closes when process 0 ends
+# environment variable of the processes started here: a pipe that closes when process 0 ends
 PIPE = "HPC_STARTER_PIPE"
 
 
 def start_processes(devices, words):
     """Run a Python program as processes 1 to devices - 1; this process becomes process 0.
 
-    Lightning could start them, but only after this process has imported everything; so all of them
-    import at the same time. If one fails, all end.
+    Lightning could start them, but only after this process has imported everything; started here,
+    all of them import at the same time. If one fails, all end.
     """
     if PIPE in os.environ:
         read_end = int(os.environ[PIPE])
@@ -25,7 +25,7 @@ def start_processes(devices, words):
         return
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    # the names that Lightning and PyTorch read
+    # the variables that Lightning and PyTorch read
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), NODE_RANK="0")
     os.environ["LOCAL_RANK"] = "0"
     read_end, _ = os.pipe()  # the other end stays open as long as this process lives
@@ -44,7 +44,7 @@ def end_with_process_0(read_end):
 
 
 def end_with_process(process, rank):
-    """Wait for another process, and exit as it does if it fails: it has said why."""
+    """Wait for another process; if it fails, exit with its code; it has said why."""
     code = process.wait()
     if code < 0:
         exit_with(f"process {rank} was ended by {signal.Signals(-code).name}", 128 - code)

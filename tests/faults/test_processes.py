@@ -21,11 +21,11 @@ LASTING = ["--arch=fully_connected", "--max_epochs=500"]
 @pytest.mark.parametrize(
     ("srun", "shape", "sentence"),
     [
-        ("-n1", "--devices=2", "make 2 processes, but srun started 1 on 1 nodes"),
-        ("-N2 -n4", "--num_nodes=1 --devices=2", "make 2 processes, but srun started 4 on 2 nodes"),
-        ("-N2 -n2", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 2 on 2 nodes"),
-        ("-N1 -n2", "--num_nodes=2", "make 2 processes, but srun started 2 on 1 nodes"),
-        ("-N2 -n3", "--num_nodes=2 --devices=2", "make 4 processes, but srun started 3 on 2 nodes"),
+        ("-n1", "--devices=2", "2 processes, but srun started 1 on 1 nodes"),
+        ("-N2 -n4", "--num_nodes=1 --devices=2", "2 processes, but srun started 4 on 2 nodes"),
+        ("-N2 -n2", "--num_nodes=2 --devices=2", "4 processes, but srun started 2 on 2 nodes"),
+        ("-N1 -n2", "--num_nodes=2", "2 processes, but srun started 2 on 1 nodes"),
+        ("-N2 -n3", "--num_nodes=2 --devices=2", "4 processes, but srun started 3 on 2 nodes"),
         ("-n1 --gres=gpu:1", "--accelerator=gpu", "PyTorch sees no GPU here"),
     ],
 )
@@ -84,7 +84,7 @@ def test_f18_a_single_process_run_py_refuses_more_tasks(login_node):
     )
 
     assert done.returncode == 1
-    assert "this is a single process until lesson 8: call srun with --ntasks=1" in done.stderr
+    assert "until lesson 8 the program is a single process: use srun --ntasks=1" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -157,7 +157,7 @@ def test_sbatch_options_reach_the_script_but_not_the_training(program):
     script = run(program, "--dry-run", "--email=a@b.c", "--", "--constraint=a100", "--exclusive")
 
     lines = script.splitlines()
-    start = lines.index("# more options of sbatch")
+    start = lines.index("# more sbatch options")
     assert lines[start + 1 : start + 5] == [
         *("#SBATCH --constraint=a100", "#SBATCH --exclusive"),
         *("#SBATCH --mail-type=END,FAIL", "#SBATCH --mail-user=a@b.c"),
@@ -172,7 +172,7 @@ def test_an_option_that_run_py_sets_is_a_usage_error(program):
 
 
 def test_a_script_without_options_has_no_empty_group(program):
-    assert "more options" not in run(program, "--dry-run")
+    assert "more sbatch options" not in run(program, "--dry-run")
 
 
 # --- names
@@ -321,7 +321,7 @@ def test_a_network_argument_that_run_py_already_has_is_refused(program):
 
     sentence = refused(program, "--arch=small", code=1)
 
-    taken = "run.py has an argument --seed of its own; rename it\n"
+    taken = "run.py already has an argument --seed; rename it\n"
     assert sentence == f"ARGUMENTS of --arch=small: {taken}"
 
 
@@ -383,7 +383,7 @@ def test_a_learning_rate_with_trials_is_refused_even_if_it_is_the_default(progra
 
 @pytest.mark.parametrize("path", ["memory://logs", "s3://bucket/logs", "zip::logs"])
 def test_a_url_is_not_a_path(program, path):
-    assert "and not a URL" in refused(program, f"--log_path={path}")
+    assert "(URLs are not allowed)" in refused(program, f"--log_path={path}")
 
 
 # --- GPUs of the site
@@ -416,7 +416,7 @@ def test_an_invalid_gpu_name_is_refused_in_one_sentence(site, gres):
 def test_an_unreadable_site_file_is_not_reported_as_a_gpu_error(site):
     site("false_command\n")
 
-    with pytest.raises(UserError, match=r"^site\.sh cannot be read, see above: fix it"):
+    with pytest.raises(UserError, match=r"^site\.sh ended with the error above: fix it"):
         gpus_per_node(1)
 
 

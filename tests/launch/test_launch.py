@@ -177,13 +177,13 @@ def test_ten_launches_in_one_second_make_ten_jobs(login_node):
 
 BAD = {
     "--foo=1": "unknown argument --foo; see python run.py --help",
-    "stray": "unknown word 'stray': an argument begins with --",
+    "stray": "unknown word 'stray': arguments begin with --",
     "mnist": "unknown word 'mnist'",
     "--batch=32": "unknown argument --batch; did you mean --batch_size?",
-    "--batch_size=0": "'0' is not a whole number of at least 1",
-    "--batch_size=1.5": "'1.5' is not a whole number of at least 1",
+    "--batch_size=0": "'0' is not a whole number that is at least 1",
+    "--batch_size=1.5": "'1.5' is not a whole number that is at least 1",
     "--batch_size=many": "'many' is not a whole number",
-    "--max_epochs=-1": "'-1' is not a whole number of at least 1",
+    "--max_epochs=-1": "'-1' is not a whole number that is at least 1",
     "--num_workers=-1": "'-1' is not a whole number from 0 to 256",
     "--learning_rate=nan": "'nan' is not a number from 1e-12 to 1000.0",
     "--learning_rate=inf": "'inf' is not a number",
@@ -192,13 +192,13 @@ BAD = {
     "--seed=-5": "'-5' is not a whole number from 0 to 4294967295",
     "--seed=4294967296": "is not a whole number from 0 to 4294967295",
     "--nb_trials=9": "'9' is not a whole number from 1 to 5",
-    "--experiment_name=a/b": "'a/b' is not a letter or digit and up to 63 letters, digits or ._-",
+    "--experiment_name=a/b": "'a/b' is not a name of up to 64 letters, digits and ._-",
     "--experiment_name=a b": "'a b' is not",
     "--experiment_name=it's": "is not",
     "--experiment_name=a\nb": r"'a\nb' is not",
     "--experiment_name=$(touch PWNED)": "'$(touch PWNED)' is not",
-    "--experiment_name=" + "x" * 300: "is not a letter or digit and up to 63",
-    "--experiment_name=version_0": "and no name of a log folder",
+    "--experiment_name=" + "x" * 300: "is not a name of up to 64",
+    "--experiment_name=version_0": "(but not with version_ or slurm_)",
     "--email=me": "'me' is not an e-mail address",
     "--local=3": "ignored explicit argument '3'",
     "--test_tube_from_cluster_hopt": "unknown argument --test_tube_from_cluster_hopt",
@@ -255,7 +255,7 @@ def test_a_log_path_that_cannot_be_a_folder_is_reported(login_node, what, local)
     done = login_node.launch(*local)
     shutil.rmtree(login_node.logs) if what.endswith("experiment") else login_node.logs.unlink()
 
-    one_sentence(done, "cannot make a folder in logs/cifar10", "name another --log_path")
+    one_sentence(done, "cannot create a folder in logs/cifar10", "choose another --log_path")
     assert not login_node.scripts()
 
 
@@ -317,7 +317,7 @@ def test_the_job_id_is_found_in_any_sbatch_output(login_node, answer):
 def test_an_sbatch_without_output_makes_no_job(login_node):
     login_node.install("sbatch", "#!/bin/bash\nexit 0\n")
 
-    one_sentence(login_node.launch(), "not submitted: sbatch ended with 0, without a job")
+    one_sentence(login_node.launch(), "not submitted: sbatch printed no job id (exit code 0)")
 
 
 def test_variables_left_in_the_shell_do_not_override_the_script(login_node):
@@ -366,7 +366,7 @@ def test_a_path_that_slurm_would_expand_is_refused(login_node, tmp_path):
         text=True,
     )
 
-    one_sentence(done, "not submitted: Slurm writes no logs below", "without % and")
+    one_sentence(done, "not submitted: Slurm cannot write logs below", "without % and")
 
 
 def test_the_job_uses_the_data_folder_of_the_site(login_node):

@@ -449,13 +449,13 @@ def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sam
         ),
         (["--batch_size=2", "--num_nodes=2", "--devices=2"], " x --devices 2); try 4"),
         (["--limit_train_batches=1.5"], "'1.5' is not a number from 0.001 to 1"),
-        (["--limit_val_batches=0"], "'0' is not a whole number of at least 1"),
+        (["--limit_val_batches=0"], "'0' is not a whole number that is at least 1"),
         (["--limit_train_batches=0.0"], "'0.0' is not a number from 0.001 to 1"),
         ([f"--batch_size={10**20}"], "is not a whole number from 1 to 1000000000"),
         (["--timeout_min=200000000"], "is not a whole number from 1 to 10080"),
         (["--arch=resnet19"], "invalid choice: 'resnet19'"),
         (["--dataset=imagenet"], "invalid choice: 'imagenet'"),
-        (["--weights=DEFAULT", "--arch=fully_connected"], "there are none for --arch fully"),
+        (["--weights=DEFAULT", "--arch=fully_connected"], "needs a ResNet, not --arch fully"),
     ],
 )
 def test_wrong_arguments_end_in_one_sentence(module_clone, args, sentence):

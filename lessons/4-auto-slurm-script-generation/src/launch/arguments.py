@@ -1,4 +1,4 @@
-"""The arguments of run.py, each declared once: its group says whether the job gets it."""
+"""The arguments of run.py, each declared once; its group decides whether the job gets it."""
 
 import argparse
 
@@ -7,9 +7,9 @@ from src.launch.parser import Parser
 
 
 def parse_args():
-    """Return the parser and the arguments of the command line, which fit together."""
+    """Return the parser and the checked arguments of the command line."""
     parser = Parser(
-        description="Train a digit classifier in a Slurm job, or on this machine without Slurm.",
+        description="Train a digit classifier, in a Slurm job or on a machine without Slurm.",
         epilog="Example: python run.py --learning_rate=0.003 --time_min=30 -- --qos=long",
     )
     add_log_arguments(parser)
@@ -28,21 +28,21 @@ def add_log_arguments(parser):
         "--experiment_name",
         type=experiment,
         default="mnist",
-        help="folder of the experiment's runs",
+        help="name of the experiment and of its folder",
     )
     parser.add_argument(
         "--log_path",
         type=path,
         default="logs",
-        help="folder of all experiments",
+        help="folder that contains the experiments",
     )
-    # the N of the run's folder version_N, which the generated script fills in
+    # N of the run's folder version_N; the generated script contains it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
 
 
 def add_data_arguments(parser):
     parser.begin_group("data")
-    # without a default, so that in the job the DATA_DIR of site.sh counts
+    # no default, so that the job uses the DATA_DIR of site.sh
     parser.add_argument(
         "--data_dir",
         type=path,
@@ -101,7 +101,7 @@ def add_job_arguments(parser):
         "--mem_gb",
         type=number(int, 0),
         default=4,
-        help="memory in GB, 0 for the site's own default",
+        help="memory in GB; 0 means the site's default",
     )
     parser.add_argument(
         "--nb_trials",
@@ -128,6 +128,6 @@ def add_job_arguments(parser):
 
 
 def check_arguments(parser, hparams):
-    """Refuse arguments that exclude each other."""
+    """Refuse conflicting arguments."""
     if hparams.nb_trials > 1 and parser.was_given("--learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")

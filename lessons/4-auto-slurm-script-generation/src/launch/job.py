@@ -1,4 +1,4 @@
-"""A job as Slurm sees it: what it asks for, its batch script, and its submission."""
+"""A Slurm job: the resources that it requests, its batch script, and its submission."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from src.utils.errors import UserError
 
-# the script up to srun, with {{placeholders}}; it has no --signal, since that would end a program
-# that has no handler for it
+# the script up to srun, with {{placeholders}}; it does not use --signal, since a signal ends a
+# program that has no handler for it
 TEMPLATE = Path(__file__).with_name("job.sh")
 
 
 def has_slurm():
-    """Tell whether this machine belongs to a Slurm cluster, even if sbatch itself is missing."""
+    """Return whether this machine belongs to a Slurm cluster, even if sbatch itself is missing."""
     return "SLURM_CONF" in os.environ or any(map(shutil.which, ("sbatch", "srun", "sinfo")))
 
 
 def fill(template, values):
-    """Put the values into the template; a group of lines whose value is empty is left out."""
+    """Fill in the placeholders; a group of lines whose value is empty is omitted."""
     header, body = template.split("\n\n", 1)
-    groups = re.split(r"\n(?=# )", header)  # each begins with its comment
+    groups = re.split(r"\n(?=# )", header)  # each group begins with its comment
     for name, value in values.items():
         mark = "{{" + name + "}}"
         groups = [g.replace(mark, str(value)) for g in groups if value != "" or mark not in g]
@@ -33,24 +33,24 @@ def fill(template, values):
 
 
 def in_lines(start, words):
-    """Return a command with a word per line, quoted for the shell."""
+    """Return a command with one argument per line, quoted for the shell."""
     return " \\\n    ".join([start, *map(shlex.quote, words)]) + "\n"
 
 
 @dataclass
 class Job:
-    """What a job asks of Slurm, in Slurm's words."""
+    """The resources that a job requests, named as in Slurm."""
 
     nodes: int = 1
     tasks_per_node: int = 1
     cpus_per_task: int = 1
-    mem_gb: int = 4  # per node; 0 asks for none and leaves it to the site
+    mem_gb: int = 4  # per node; 0 omits the line, and the site's default applies
     time_min: int = 15
     gres: str = ""  # per node, such as gpu:2
-    options: Sequence[str] = ()  # more options of sbatch, such as --constraint=a100
+    options: Sequence[str] = ()  # more sbatch options, such as --constraint=a100
 
     def script(self, name, log_path, number, arguments):
-        """Return the batch script of run `number` in log_path, which calls run.py there."""
+        """Return the batch script of run `number`; it calls run.py with these arguments."""
         values = {
             "name": name,
             "nodes": self.nodes,
@@ -68,17 +68,17 @@ class Job:
         )
 
     def submit(self, script):
-        """Hand a script to sbatch and return the id of the job.
+        """Pass a script to sbatch and return the job id.
 
         Raises:
-            UserError: with what sbatch said, if there is no job.
+            UserError: with sbatch's message, if no job was submitted.
         """
         command = ["bash", Path(__file__).with_name("submit.sh"), script]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         # site.sh or an sbatch wrapper may print more; the last word is the job id
         job = (done.stdout.split() or [""])[-1].partition(";")[0]
         if not job.isdecimal():
-            silent = f"sbatch ended with {done.returncode}, without a job"
+            silent = f"sbatch printed no job id (exit code {done.returncode})"
             why = " ".join(done.stderr.split()) or silent
             raise UserError(f"not submitted: {why}; see sinfo and site.sh")
         sys.stderr.write(done.stderr)

@@ -15,7 +15,7 @@
 #SBATCH --output="{{log_path}}/slurm_out_logs/version_{{number}}_%j.out"
 #SBATCH --error="{{log_path}}/slurm_err_logs/version_{{number}}_%j.err"
 #SBATCH --open-mode=append
-# more options of sbatch
+# more sbatch options
 #SBATCH {{option}}
 
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""The folder of a run, logs/<experiment>/version_<number>, and the run that is launched into it."""
+"""Create the folder of a run, logs/<experiment>/version_<number>, and submit the run."""
 
 import itertools
 import os
@@ -9,10 +9,10 @@ from src.utils.errors import UserError
 
 
 def make_run_folder(experiment):
-    """Make the next free folder version_N and return N; concurrent launches get different numbers.
+    """Create the next free folder version_N and return N; concurrent launches never share one.
 
     Raises:
-        UserError: with the reason, if no folder can be made there.
+        UserError: with the reason, if no folder can be created there.
     """
     try:
         Path(experiment).mkdir(parents=True, exist_ok=True)
@@ -22,21 +22,21 @@ def make_run_folder(experiment):
                     Path(experiment, f"version_{number}").mkdir()
                     return number
     except OSError as error:
-        reason = f"cannot make a folder in {experiment} ({error.strerror})"
-        raise UserError(f"{reason}; name another --log_path") from None
+        reason = f"cannot create a folder in {experiment} ({error.strerror})"
+        raise UserError(f"{reason}; choose another --log_path") from None
 
 
 def remove_empty_run_folder(experiment, number):
-    """Remove the folder of a run that has written nothing, since it failed at once, for example."""
-    with suppress(OSError):  # it is not empty
+    """Remove the folder of a run that wrote nothing, for example because it failed at once."""
+    with suppress(OSError):  # the folder is not empty
         Path(experiment, f"version_{number}").rmdir()
 
 
 def submit_run(job, text, experiment, number):
-    """Keep the batch script of a run, submit it, and say which job it is.
+    """Save the batch script of a run, submit it, and print the job id.
 
     Raises:
-        UserError: with the reason, if the script cannot be written or is not submitted.
+        UserError: with the reason, if the script cannot be written or submitted.
     """
     script = Path(experiment, "slurm_scripts", f"version_{number}.sh")
     try:
@@ -45,11 +45,11 @@ def submit_run(job, text, experiment, number):
         script.write_text(text)
     except OSError as error:
         reason = f"cannot write to {error.filename or script} ({error.strerror})"
-        raise UserError(f"{reason}; name another --log_path") from None
+        raise UserError(f"{reason}; choose another --log_path") from None
     try:
         job_id = job.submit(script)
     except UserError:
-        script.unlink()  # so that it does not look as if it had been submitted
+        script.unlink()  # a script left behind would look submitted
         Path(experiment, f"version_{number}").rmdir()
         raise
     except KeyboardInterrupt:

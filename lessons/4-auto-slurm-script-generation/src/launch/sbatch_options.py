@@ -1,4 +1,4 @@
-"""sbatch's own options, which follow -- on the command line: python run.py -- --constraint=a100"""
+"""Options for sbatch, given after -- on the command line: python run.py -- --constraint=a100"""
 
 from src.utils.errors import UserError
 
@@ -22,16 +22,16 @@ SET_BY_RUN_PY = {
     ("--wait", "-W"): None,
     ("--wrap",): None,
 }
-# short options that take no value, so that another may follow: -HN2
+# short options without a value; another one may follow in the same word: -HN2
 WITHOUT_VALUE = "HIkOQsv"
 RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name in names}
 
 
 def job_options(hparams):
-    """Return the options of sbatch that the class Job has no field for.
+    """Return the sbatch options that are not fields of Job.
 
-    An argument of run.py that stands for another one of them is declared in add_job_arguments, and
-    turned into the option here.
+    To make one of them an argument of run.py, declare it in add_job_arguments, and turn it into the
+    option here.
 
     Raises:
         UserError: if an option would break the batch script.
@@ -41,17 +41,17 @@ def job_options(hparams):
         options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
     for option in options:
         if not option.isprintable():
-            raise UserError(f"{option!r:.80} cannot be in an #SBATCH line: it is not plain text")
+            raise UserError(f"{option!r:.80} cannot be in an #SBATCH line: it is not printable")
     return options
 
 
 def sbatch_options(words, known):
-    """Join the words after -- into options, one for each #SBATCH line.
+    """Join the words after -- into options, one per #SBATCH line.
 
-    `known` has the arguments of run.py, so that errors suggest only those that exist.
+    `known` contains the arguments of run.py, so that errors suggest only those that exist.
 
     Raises:
-        ValueError: with one sentence, if a word cannot be in the script.
+        ValueError: if a word cannot be in the script.
     """
     options = []
     for word in words:
@@ -75,14 +75,14 @@ def sbatch_options(words, known):
 
 
 def quoted(value):
-    """Quote a value as sbatch reads it, where it has to be."""
+    """Quote a value for sbatch if necessary."""
     return f'"{value}"' if not value or set(value) & set(" '#") else value
 
 
 def refuse_reserved(option, known):
-    """Refuse an option that run.py sets itself, or the beginning of its name, as sbatch takes it.
+    """Refuse an option that run.py sets itself, even if its name is abbreviated, as sbatch allows.
 
-    Short options may stand together, and a value may follow at once: -HN2.
+    Short options can be combined, and a value can follow directly: -HN2.
     """
     if option.startswith("--"):
         names = [name for name in RESERVED if name.startswith(option)]

@@ -1,4 +1,4 @@
-"""The arguments of run.py, each declared once: its group says whether the job gets it."""
+"""The arguments of run.py, each declared once; its group decides whether the job gets it."""
 
 import argparse
 
@@ -8,9 +8,9 @@ from src.utils.registry import names
 
 
 def parse_args():
-    """Return the parser and the arguments of the command line, which fit together."""
+    """Return the parser and the checked arguments of the command line."""
     parser = Parser(
-        description="Train an image classifier in a Slurm job, or on this machine without Slurm.",
+        description="Train an image classifier, in a Slurm job or on a machine without Slurm.",
         epilog="Example: python run.py --dataset=mnist --max_epochs=20 --time_min=30 -- --qos=long",
     )
     add_log_arguments(parser)
@@ -29,15 +29,15 @@ def add_log_arguments(parser):
     parser.add_argument(
         "--experiment_name",
         type=experiment,
-        help="folder of the experiment's runs (default: name of the data set)",
+        help="name of the experiment and of its folder (default: name of the data set)",
     )
     parser.add_argument(
         "--log_path",
         type=path,
         default="logs",
-        help="folder of all experiments",
+        help="folder that contains the experiments",
     )
-    # the N of the run's folder version_N, which the generated script fills in
+    # N of the run's folder version_N; the generated script contains it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
 
 
@@ -49,7 +49,7 @@ def add_data_arguments(parser):
         default="cifar10",
         help="data set: a file in src/datasets",
     )
-    # without a default, so that in the job the DATA_DIR of site.sh counts
+    # no default, so that the job uses the DATA_DIR of site.sh
     parser.add_argument(
         "--data_dir",
         type=path,
@@ -98,13 +98,13 @@ def add_optimizer_arguments(parser):
         "--optimizer",
         choices=["Adam", "AdamW", "SGD"],
         default="Adam",
-        help="class of torch.optim",
+        help="optimizer, a class of torch.optim",
     )
     parser.add_argument(
         "--criterion",
         choices=["cross_entropy", "multi_margin_loss"],
         default="cross_entropy",
-        help="loss function of torch.nn.functional",
+        help="loss, a function of torch.nn.functional",
     )
 
 
@@ -120,7 +120,7 @@ def add_job_arguments(parser):
         "--mem_gb",
         type=number(int, 0),
         default=4,
-        help="memory in GB, 0 for the site's own default",
+        help="memory in GB; 0 means the site's default",
     )
     parser.add_argument(
         "--nb_trials",
@@ -147,6 +147,6 @@ def add_job_arguments(parser):
 
 
 def check_arguments(parser, hparams):
-    """Refuse arguments that exclude each other."""
+    """Refuse conflicting arguments."""
     if hparams.nb_trials > 1 and parser.was_given("--learning_rate"):
         parser.error("--nb_trials takes the learning rates from a list: remove --learning_rate")

@@ -1,4 +1,4 @@
-"""An argument parser with groups, which explains what it refuses: see arguments.py."""
+"""An argument parser with groups and spelling suggestions: see arguments.py."""
 
 import argparse
 import difflib
@@ -10,7 +10,7 @@ from src.launch.sbatch_options import sbatch_options
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Shows the default of an argument, if it has one."""
+    """Adds the default value, if any, to the help text of an argument."""
 
     def _get_help_string(self, action):
         silent = any(action.default is none for none in (None, False, argparse.SUPPRESS))
@@ -18,32 +18,32 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(HyperOptArgumentParser):
-    """Groups arguments, and treats dashes and underscores in their names as equal."""
+    """Groups arguments, and treats dashes and underscores in their names as equivalent."""
 
-    group = None  # where the next argument is declared
+    group = None  # the group in which the next argument is declared
 
     def __init__(self, **kwargs):
         super().__init__(
             allow_abbrev=False,
             formatter_class=lambda prog: HelpFormatter(prog, max_help_position=30, width=100),
-            usage="python run.py [arguments] [-- options of sbatch]",
+            usage="python run.py [arguments] [-- sbatch options]",
             **kwargs,
         )
         self.group_of = {}  # name of an argument -> its group
         self.collections = []
 
     def begin_group(self, title, description=None, launch_only=False, collect_as=None):
-        """Declare the arguments that follow in a new group.
+        """Begin a new group of arguments.
 
-        A launch_only group is not passed to the training. A group with collect_as is passed as
-        one dictionary of that name.
+        The arguments of a launch_only group are not passed to the training. Those of a group with
+        collect_as are passed as one dictionary of that name.
         """
         self.group = self.add_argument_group(title, description)
         self.group.launch_only, self.group.collect_as = launch_only, collect_as
         self.collections += [collect_as] if collect_as else []
 
     def add_argument(self, *names, **kwargs):
-        if self.group is None:  # argparse's own --help
+        if self.group is None:  # argparse declares --help before any group
             return super().add_argument(*names, **kwargs)
         if "type" in kwargs:
             kwargs.setdefault("metavar", kwargs["type"].metavar)
@@ -51,15 +51,15 @@ class Parser(HyperOptArgumentParser):
         self.group_of[action.dest] = self.group
 
     def known(self):
-        """Return the names of all arguments that are declared so far."""
+        """Return the names of all arguments declared so far."""
         return [name for action in self._actions for name in action.option_strings]
 
     def parse_args(self, args=None, namespace=None):
-        """Return the arguments by name, and sbatch_options: what stands after --."""
+        """Return the arguments by name, and the words after -- as sbatch_options."""
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
         self.given = own = [self.spelled(word) for word in words[:end]]
-        # test-tube lets a stray word pass that equals some argument's value, such as False
+        # test-tube accepts a stray word that equals some argument's value, such as False
         _, unknown = self.parse_known_args(own, namespace)
         if unknown:
             self.refuse(unknown[0])
@@ -71,11 +71,11 @@ class Parser(HyperOptArgumentParser):
         return hparams
 
     def was_given(self, name):
-        """Tell whether an argument stands on the command line, even with its default value."""
+        """Return whether an argument is on the command line, even with its default value."""
         return any(word.partition("=")[0] == name for word in self.given)
 
     def spelled(self, word):
-        """Return an argument with the dashes or underscores of its declaration."""
+        """Return an argument spelled as declared, with dashes or underscores."""
         if not word.startswith("--"):
             return word
         name, equals, value = word.partition("=")
@@ -85,7 +85,7 @@ class Parser(HyperOptArgumentParser):
     def refuse(self, word):
         name = word.partition("=")[0]
         if not name.startswith("-"):
-            self.error(f"unknown word {word!r:.80}: an argument begins with --")
+            self.error(f"unknown word {word!r:.80}: arguments begin with --")
         near = nearest(name, self.known())
         if near:
             self.exit(2, f"{self.prog}: unknown argument {name:.80}; did you mean {near}?\n")
@@ -103,7 +103,7 @@ class Parser(HyperOptArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see python run.py --help\n")
 
     def settings(self, hparams):
-        """Return the arguments of the training by name, without those that have no value."""
+        """Return the training's arguments by name, without those that have no value."""
         found = {name: {} for name in self.collections}
         for name, group in self.group_of.items():
             if not group.launch_only and getattr(hparams, name) is not None:
@@ -112,7 +112,7 @@ class Parser(HyperOptArgumentParser):
         return found
 
     def words(self, hparams):
-        """Return the arguments of the training as words of a command line."""
+        """Return the training's arguments as words of a command line."""
         words = []
         for name, group in self.group_of.items():
             value = getattr(hparams, name)
@@ -121,12 +121,12 @@ class Parser(HyperOptArgumentParser):
             if isinstance(value, bool):
                 words.append(f"--{name}" if value else f"--no-{name}")
             else:
-                words.append(f"--{name}={value}")  # so that a value may begin with a dash
+                words.append(f"--{name}={value}")  # one word: the value may begin with a dash
         return words
 
 
 def nearest(word, known):
-    """Return the known word that is most like a word, or None; capitals and dashes do not count."""
+    """Return the known word most similar to a word, or None; ignore case and dashes."""
     plain = {bare(name): name for name in known}
     found = difflib.get_close_matches(bare(word), plain, n=1)
     return plain[found[0]] if found else None
