@@ -1,4 +1,4 @@
-"""The images that each of several processes gets: see src/datasets/image_data_module.py."""
+"""Divide the images over the processes: see src/datasets/image_data_module.py."""
 
 import torch
 from torch.utils.data import DistributedSampler
@@ -17,29 +17,29 @@ class EvaluationSampler(DistributedSampler):
 
 
 def processes(data):
-    """Return the number of processes, and which of them this is, from 0."""
+    """Return the number of processes, and the rank of this one."""
     return (data.trainer.world_size, data.trainer.global_rank) if data.trainer else (1, 0)
 
 
 def training_share(data, dataset):
-    """Return settings of a DataLoader: each optimizer step has the same images as in one process.
+    """Return DataLoader settings; each optimizer step uses the same images as with one process.
 
-    The order depends on seed and epoch only, and process k of n takes images k, k + n, k + 2n...
+    The order depends only on seed and epoch; process k of n takes images k, k + n, k + 2n...
     """
     (count, rank), size = processes(data), data.batch_size
     sampler = DistributedSampler(dataset, count, rank, seed=data.seed)
-    # batch norm needs two images: a last batch of a single one is left out
+    # batch norm needs two images, so a last batch of one image is dropped
     left_out = len(sampler) > size and len(sampler) % size == 1
-    # the workers of each process draw crops of their own
+    # the workers of each process draw their own crops
     generator = torch.Generator().manual_seed(data.seed + rank)
     return {"sampler": sampler, "batch_size": size, "drop_last": left_out, "generator": generator}
 
 
 def evaluation_share(data, dataset):
-    """Return settings of a DataLoader: every image counts once, whatever the number of processes.
+    """Return DataLoader settings; every image counts once, for any number of processes.
 
     Raises:
-        UserError: with one sentence, if there are fewer images than processes.
+        UserError: if there are fewer images than processes.
     """
     sampler, size = EvaluationSampler(dataset, *processes(data)), data.batch_size
     images, left = divmod(len(dataset), sampler.num_replicas)

@@ -1,4 +1,4 @@
-"""Lightning's part in a distributed run: accelerator, strategy, environment, and its end."""
+"""Set up Lightning for a distributed run, and end the run: see src/main.py."""
 
 import logging
 import os
@@ -17,22 +17,22 @@ log = logging.getLogger(__name__)
 
 
 def hardware(hparams):
-    """Return Lightning's accelerator and precision, and log what every process gets.
+    """Return Lightning's accelerator and precision, and log how the work is divided.
 
     Raises:
-        UserError: with one sentence, if there are too few GPUs, or no 16-bit floats on a CPU.
+        UserError: if there are too few GPUs, or if 16-mixed is requested on a CPU.
     """
     accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
     num_gpus = torch.cuda.device_count()
     if accelerator == "gpu" and not num_gpus:
-        remedy = "use --accelerator cpu, or a node with GPUs and a PyTorch that is built for them"
+        remedy = "use --accelerator cpu, or a node with GPUs and a CUDA build of torch"
         raise UserError(f"--accelerator gpu: PyTorch sees no GPU here; {remedy}")
     if accelerator == "auto":
         accelerator = "gpu" if num_gpus else "cpu"
     if accelerator == "gpu" and num_gpus < devices:
         raise UserError(
-            f"--devices {devices}, but this process sees {num_gpus} GPUs: ask Slurm for"
-            f" --gres=gpu:{devices}, without --gpus-per-task or --gpu-bind, or lower --devices"
+            f"--devices {devices}, but this process sees {num_gpus} GPUs: request"
+            f" --gres=gpu:{devices} without --gpus-per-task or --gpu-bind, or lower --devices"
         )
     if accelerator == "cpu" and precision == "16-mixed":
         raise UserError("--precision 16-mixed needs a GPU: on a CPU use 32-true or bf16-mixed")
@@ -56,7 +56,7 @@ def cpu_has_bfloat16():
 
 
 class Strategy(DDPStrategy):
-    """Keeps the processes together; they end as soon as they are told to."""
+    """Lets every process end at SIGTERM, without waiting for the others."""
 
     def barrier(self, *args, **kwargs):
         super().barrier(*args, **kwargs)
@@ -65,7 +65,7 @@ class Strategy(DDPStrategy):
 
 
 def strategy(hparams):
-    """Return Lightning's strategy; a process that waits too long for another one gives up."""
+    """Return Lightning's strategy; a process waits at most timeout_min for the others."""
     if hparams.num_nodes * hparams.devices == 1:
         return "auto"
     return Strategy(timeout=timedelta(minutes=hparams.timeout_min))
@@ -79,10 +79,10 @@ def close_process_group(trainer):
 
 
 def environment():
-    """Return the environment that tells Lightning who starts the processes: srun or Lightning."""
+    """Return the environment, which tells Lightning whether srun started the processes."""
     if not in_step():
         return environments.LightningEnvironment()
-    # two steps of a job, and two jobs on a node, must not meet at the same port
+    # two steps of a job, or two jobs on a node, must not use the same port
     step = int(os.environ["SLURM_JOB_ID"]) * 7 + int(os.environ["SLURM_STEP_ID"])
     os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))
     # Lightning must not requeue this job: it would restart from epoch 1

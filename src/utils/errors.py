@@ -1,4 +1,4 @@
-"""End a failed training with one sentence and a true exit code: see run.py."""
+"""End a failed training with one sentence and a non-zero exit code: see run.py."""
 
 import os
 import re
@@ -11,20 +11,20 @@ from pathlib import Path
 
 # pattern of an error's message or source file -> its meaning on a cluster; first match wins
 MEANINGS = {
-    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a process that loads"
-    " data was ended: /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or"
-    " ask for more",
-    r"^MemoryError|allocate memory": "the memory of the job is too small: ask for more",
-    r"No space left|quota exceeded": "the disk is full, or your quota is{room};"
-    " what was saved before is kept: make room, or write to another disk, and start again",
+    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a data-loading"
+    " worker was killed: /dev/shm ({shm}) or the job's memory is too small; use fewer workers, or"
+    " request more memory",
+    r"^MemoryError|allocate memory": "the job's memory is too small: request more",
+    r"No space left|quota exceeded": "the disk or your quota is full{room};"
+    " earlier files are kept: free some space, or write to another disk, and start again",
     r"MisconfigurationException": "Lightning refuses these settings",
-    r"more than 1 value per channel": "batch norm needs two images: choose another batch size",
-    r"EADDRINUSE": "another program has the port of this training: start it again",
-    r"clients joined|client socket has timed out": "not all processes came in time: is"
-    " one of them missing from the log?",
+    r"more than 1 value per channel": "batch norm needs two images per batch: change --batch_size",
+    r"EADDRINUSE": "another program uses the port of this training: start the training again",
+    r"clients joined|client socket has timed out": "not all processes connected in time:"
+    " which one is missing from the log?",
     r"\bgloo\b|NCCL|TCPStore|Connection (closed|reset) by peer": "another process ended or did not"
-    " answer in time: its own last lines say why, unless it was killed or is stuck",
-    r"CUDA out of memory": "the memory of the GPU is too small: lower the batch size",
+    " answer in time: its last lines say why, unless it was killed or is stuck",
+    r"CUDA out of memory": "the GPU's memory is too small: lower --batch_size",
 }
 
 
@@ -34,7 +34,7 @@ class UserError(Exception):
 
 @contextmanager
 def plain_errors():
-    """Report in one sentence what the user can fix; a bug in the program keeps its traceback."""
+    """Report in one sentence an error that the user can fix; a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:
         yield
@@ -54,19 +54,19 @@ def plain_errors():
 
 
 def exit_at_sigterm(*_):
-    """Die of the signal at once; Lightning would finish the batch and exit with 0.
+    """End at once with the signal; Lightning would finish the batch and exit with 0.
 
-    An exception would not do: raised from here, it may hit a place that ignores exceptions.
+    An exception raised here is not reliable: the interrupted code may ignore exceptions.
     """
     say("ended by SIGTERM: scancel, the time limit, or the end of another process")
     if several_processes():
-        os._exit(143)  # srun would report a death by SIGTERM rather than what ended the first one
+        os._exit(143)  # srun would report a death by SIGTERM, not the failure that came first
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def explain(error):
-    """Return what an error of a library means on a cluster, or None if it is none of the usual."""
+    """Return what a library's error means on a cluster, or None if it matches no pattern."""
     said = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     places = "".join(f"\nin {Path(frame.filename).name}" for frame in frames)
@@ -85,9 +85,9 @@ def free_mb(folder):
 
 
 def exit_with(sentence, code=1):
-    """Exit with one sentence; of several processes, each exits at once.
+    """Write one sentence and exit; in a distributed run, exit without cleanup.
 
-    Cleaning up, as Python does at its exit, would wait for processes that may be dead.
+    Python's cleanup at exit would wait for processes that may be dead.
     """
     say(sentence)
     if several_processes():
@@ -105,7 +105,7 @@ def say(sentence):
     who = f"process {rank}: " if rank and several_processes() else ""
     try:
         sys.stdout.flush()
-    except (RuntimeError, OSError):  # a signal during a print; a log on a full disk
-        sys.stdout = None  # at its exit Python would try again, and change the exit code
+    except (RuntimeError, OSError):  # a signal during a print, or a log on a full disk
+        sys.stdout = None  # at exit, Python would flush again and change the exit code
     with suppress(OSError):
         os.write(2, f"{who}{sentence.rstrip()}\n".encode(errors="replace"))

@@ -1,8 +1,8 @@
-"""What Slurm has to do with this process."""
+"""Find out whether Slurm started this process."""
 
 import os
 
 
 def in_step():
-    """Tell whether srun has started this process."""
+    """Return whether srun started this process."""
     return "SLURM_STEP_ID" in os.environ

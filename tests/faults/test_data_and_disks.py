@@ -76,7 +76,7 @@ def test_f14_a_killed_worker_is_explained(login_node, inject_fault, page):
 
     [job] = login_node.launch_jobs("--num_workers=1", *LASTING)
 
-    page("A process that loads data was killed", login_node.wait_for_failure(job))
+    page("A data-loading worker was killed", login_node.wait_for_failure(job))
 
 
 def test_f14_a_worker_killed_while_it_sends_a_batch_is_explained():
@@ -91,7 +91,7 @@ def test_f14_a_worker_killed_while_it_sends_a_batch_is_explained():
     with pytest.raises(OSError) as error:
         queue.get()
 
-    assert explain(error.value).startswith("a process that loads data was ended: /dev/shm (")
+    assert explain(error.value).startswith("a data-loading worker was killed: /dev/shm (")
 
 
 def damage_byte(path):

@@ -328,7 +328,7 @@ def test_a_network_argument_that_run_py_already_has_is_refused(program):
 @pytest.mark.parametrize(
     ("constant", "sentence"),
     [
-        ("ARGUMENTS = 3", "ARGUMENTS in src/networks/small.py must be like"),
+        ("ARGUMENTS = 3", "ARGUMENTS in src/networks/small.py must look like"),
         ('ARGUMENTS = {"w": 3}', "'w' in ARGUMENTS of src/networks/small.py must have a default"),
         ('ARGUMENTS = {"w": {}}', "'w' in ARGUMENTS of src/networks/small.py must have a default"),
         ('ARGUMENTS = {"w": {"default": 1, "hlp": ""}}', "may have help and choices"),
@@ -337,9 +337,9 @@ def test_a_network_argument_that_run_py_already_has_is_refused(program):
         ('ARGUMENTS = {"w": {"default": 1, "choices": 3}}', "may have help and choices"),
         ('ARGUMENTS = {"a-b": {"default": 1}}', "'a-b' in ARGUMENTS of src/networks/small.py"),
         ('ARGUMENTS = {"": {"default": 1}}', "'' in ARGUMENTS of src/networks/small.py"),
-        ('ARGUMENTS = {"w": {"default": [1]}}', "must be a number, a word, True or False"),
-        ('ARGUMENTS = {"w": {"default": None}}', "must be a number, a word, True or False"),
-        ("ARGUMENTS = {[1]: 2}", "ARGUMENTS in src/networks/small.py must be a plain value"),
+        ('ARGUMENTS = {"w": {"default": [1]}}', "must be a number, a string, True or False"),
+        ('ARGUMENTS = {"w": {"default": None}}', "must be a number, a string, True or False"),
+        ("ARGUMENTS = {[1]: 2}", "ARGUMENTS in src/networks/small.py must be a literal"),
         ("NAMES = 3", "NAMES in src/networks/small.py must be a list of names"),
         ('NAMES = "abc"', "NAMES in src/networks/small.py must be a list of names"),
         ('NAMES = [["a"]]', "NAMES in src/networks/small.py must be a list of names"),

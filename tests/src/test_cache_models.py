@@ -97,7 +97,7 @@ def test_unexpected_weights_are_not_kept(node, mirror):
     done = node.run()
 
     assert done.returncode == 1
-    assert f"{NAME} is not kept: what arrived has another SHA-256 sum" in done.stderr
+    assert f"{NAME} was discarded: its SHA-256 sum is wrong" in done.stderr
     assert not list(node.cache.iterdir())
 
 
@@ -105,7 +105,7 @@ def test_missing_internet_is_reported(node):
     done = node.run(MODELS_MIRROR="https://127.0.0.1:9")
 
     assert done.returncode == 1
-    assert f"{NAME} is not fetched" in done.stderr.splitlines()[-1]
+    assert f"{NAME} was not downloaded" in done.stderr.splitlines()[-1]
     assert not (node.cache / NAME).exists()
 
 
@@ -144,7 +144,7 @@ def test_an_unknown_network_is_refused_with_a_list_of_known_ones(node):
     done = node.run("resnet19", VENV=sys.prefix)
 
     assert done.returncode == 1
-    assert "'resnet19' has no weights here: known are resnet101" in done.stderr
+    assert "'resnet19' is not a ResNet of torchvision: choose from resnet101" in done.stderr
 
 
 @pytest.mark.slow
@@ -153,5 +153,5 @@ def test_torchvision_names_folder_and_address(node):
 
     # the mirror has other weights than torchvision requests
     assert done.returncode == 1
-    assert "resnet18-f37072fd.pth is not fetched" in done.stderr
+    assert "resnet18-f37072fd.pth was not downloaded" in done.stderr
     assert (node.folder / "torch home/hub/checkpoints").is_dir()

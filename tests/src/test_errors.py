@@ -27,13 +27,13 @@ class MisconfigurationException(Exception):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(28, "No space left on device"), "or your quota is; what"),
+        (OSError(28, "No space left on device"), "or your quota is full; earlier"),
         (OSError(28, "No space left on device", "/tmp/a.ckpt"), " free in /tmp);"),
         (OSError(28, "No space left on device", "/proc/a", None, "/tmp/b"), " free in /tmp);"),
         (ValueError("Expected more than 1 value per channel when training"), "needs two images"),
         (MisconfigurationException("0.1 * 3 < 1"), "Lightning refuses these settings"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:1] Read error"), "another process ended"),
-        (RuntimeError("The client socket has timed out after 60000ms"), "not all processes came"),
+        (RuntimeError("The client socket has timed out after 60000ms"), "not all processes"),
     ],
 )
 def test_an_error_is_explained(error, sentence):
@@ -77,7 +77,7 @@ def end(statement, env):
         ("raise SystemExit('data/MNIST is missing')", 1, "data/MNIST is missing"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
         ("import os; os.kill(os.getpid(), 15)", 143, "ended by SIGTERM: scancel"),
-        ("raise MemoryError", 1, "the memory of the job is too small: ask for more (MemoryError"),
+        ("raise MemoryError", 1, "the job's memory is too small: request more (MemoryError"),
     ],
 )
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_two_files_with_the_same_name_are_refused_and_both_are_named(folder):
     message = refusal(registry.names, "networks")
 
     assert message == (
-        "'small' is the name of two files: rename src/networks/first.py and src/networks/small.py"
+        "src/networks/first.py and src/networks/small.py both offer the name 'small': rename one"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_constant_that_is_not_a_literal_is_reported_in_one_sentence(folder, co
 
     message = refusal(registry.constant, file, constant, None)
 
-    assert message == f"{constant} in src/networks/clever.py must be a plain value"
+    assert message == f"{constant} in src/networks/clever.py must be a literal"
 
 
 def test_an_unknown_name_lists_the_known_ones(folder):
@@ -120,7 +120,7 @@ def test_an_unknown_name_lists_the_known_ones(folder):
 
     message = refusal(registry.find, "networks", "resnet19")
 
-    assert message == "src/networks has no 'resnet19': known are plain, small, large"
+    assert message == "src/networks has no 'resnet19': choose from plain, small, large"
 
 
 # --- what a name stands for
@@ -183,4 +183,4 @@ def test_a_missing_package_is_named(monkeypatch, folder):
 
     message = refusal(registry.find, "networks", "lacking")
 
-    assert message == "src/networks/lacking.py needs timm, which is not there"
+    assert message == "src/networks/lacking.py needs timm, which is not installed"

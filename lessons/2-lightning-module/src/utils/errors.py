@@ -1,4 +1,4 @@
-"""End a failed training with one sentence and a true exit code: see src/main.py."""
+"""End a failed training with one sentence and a non-zero exit code: see src/main.py."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ class UserError(Exception):
 
 @contextmanager
 def plain_errors():
-    """Report in one sentence what the user can fix; a bug in the program keeps its traceback."""
+    """Report in one sentence an error that the user can fix; a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:
         yield
@@ -27,9 +27,9 @@ def plain_errors():
 
 
 def exit_at_sigterm(*_):
-    """Die of the signal at once; Lightning would finish the batch and exit with 0.
+    """End at once with the signal; Lightning would finish the batch and exit with 0.
 
-    An exception would not do: raised from here, it may hit a place that ignores exceptions.
+    An exception raised here is not reliable: the interrupted code may ignore exceptions.
     """
     say("ended by SIGTERM: scancel, the time limit, or the end of another process")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -37,7 +37,7 @@ def exit_at_sigterm(*_):
 
 
 def exit_with(sentence, code=1):
-    """Exit with one sentence."""
+    """Write one sentence and exit."""
     say(sentence)
     raise SystemExit(code)
 

@@ -1,10 +1,10 @@
-"""Find a data set or a network by name: that of its file, or one of the file's NAMES.
+"""Find a data set or a network by name: the name of its file, or one of the file's NAMES.
 
-A file can say more about itself, in constants that are read without importing it, since importing
+A file can describe itself in constants, which are read without importing it, since importing
 torch takes seconds:
-    NAMES = ["small", "large"]      it has several; its function gets the name as first argument
-    ARGUMENTS = {"width": {"default": 32, "help": "..."}}    its own arguments, for run.py
-    NEEDS = "some_package"          it is offered only where this package is installed
+    NAMES = ["small", "large"]      several names; its function gets the name as first argument
+    ARGUMENTS = {"width": {"default": 32, "help": "..."}}    its own arguments of run.py
+    NEEDS = "some_package"          offered only if this package is installed
 """
 
 import ast
@@ -16,9 +16,9 @@ from pathlib import Path
 from src.utils.errors import UserError
 
 SRC = Path(__file__).parents[1]
-# what the name of a file's class or function ends in: my_photos.py has MyPhotosDataModule
+# suffix of the class or function in a file: my_photos.py contains MyPhotosDataModule
 ENDINGS = {"datasets": "DataModule", "networks": ""}
-# what other files of the folder derive from
+# files with base classes, which cannot be chosen
 BASES = {"image_data_module"}
 
 
@@ -26,7 +26,7 @@ def constant(file, name, default):
     """Return a constant of a file without importing it.
 
     Raises:
-        UserError: with one sentence, if it is not written as a plain value.
+        UserError: if it is not a literal.
     """
     try:
         for node in ast.parse(file.read_bytes()).body:
@@ -34,14 +34,14 @@ def constant(file, name, default):
             if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(targets) == name:
                 return ast.literal_eval(node.value)
     except SyntaxError:
-        pass  # it is reported when the file is used
+        pass  # reported when the file is used
     except (ValueError, TypeError, OSError):
-        raise UserError(f"{name} in {file.relative_to(SRC.parent)} must be a plain value") from None
+        raise UserError(f"{name} in {file.relative_to(SRC.parent)} must be a literal") from None
     return default
 
 
 def sources(folder):
-    """Name -> file, of all that can be used here from a folder of src."""
+    """Return name -> file for everything in a folder of src that can be used here."""
     found = {}
     for file in filter(Path.is_file, sorted((SRC / folder).glob("*.py"))):
         if file.stem.isidentifier() and file.stem[0] != "_" and file.stem not in BASES:
@@ -49,12 +49,12 @@ def sources(folder):
                 other = found.setdefault(name, file)
                 if other != file:
                     both = f"src/{folder}/{other.name} and src/{folder}/{file.name}"
-                    raise UserError(f"{name!r} is the name of two files: rename {both}")
+                    raise UserError(f"{both} both offer the name {name!r}: rename one")
     return found
 
 
 def offered_names(file):
-    """Return the names that a file stands for, none if a package that it needs is missing."""
+    """Return the names that a file offers: none if a package that it needs is missing."""
     where = file.relative_to(SRC.parent)
     own, needs = constant(file, "NAMES", [file.stem]), constant(file, "NEEDS", "os")
     if not isinstance(own, list) or not all(isinstance(name, str) and name for name in own):
@@ -65,16 +65,16 @@ def offered_names(file):
 
 
 def own_arguments(folder, name):
-    """Return the ARGUMENTS of a file: the name of each, and the keywords of its declaration.
+    """Return the ARGUMENTS of a file: name -> keywords of its declaration.
 
     Raises:
-        UserError: with one sentence, if they are not of the form that run.py can declare.
+        UserError: if run.py cannot declare them.
     """
     file = source(folder, name)
     found = constant(file, "ARGUMENTS", {}) if file else {}
     example = '{"width": {"default": 32, "help": "..."}}'
     if not isinstance(found, dict):
-        raise UserError(f"ARGUMENTS in src/{folder}/{file.name} must be like {example}")
+        raise UserError(f"ARGUMENTS in src/{folder}/{file.name} must look like {example}")
     for key, keywords in found.items():
         plain = isinstance(key, str) and key.isidentifier() and isinstance(keywords, dict)
         kinds = {"default": object, "help": str, "choices": list}
@@ -85,12 +85,12 @@ def own_arguments(folder, name):
             )
         if not isinstance(keywords["default"], bool | int | float | str):
             where = f"the default of {key!r} in ARGUMENTS of src/{folder}/{file.name}"
-            raise UserError(f"{where} must be a number, a word, True or False")
+            raise UserError(f"{where} must be a number, a string, True or False")
     return found
 
 
 def fits(values, kinds):
-    """Tell whether all values have a name that is known, and are of its kind."""
+    """Return whether all values have a known name, and the type that belongs to it."""
     return all(isinstance(value, kinds.get(name, ())) for name, value in values.items())
 
 
@@ -99,28 +99,28 @@ def names(folder):
 
 
 def source(folder, name):
-    """Return the file that has a name, or None."""
+    """Return the file that offers a name, or None."""
     return sources(folder).get(name)
 
 
 def find(folder, name):
-    """Return the class or function that makes what has this name.
+    """Return the class or function that builds the data set or network of this name.
 
     Raises:
-        UserError: with one sentence, if its file cannot be imported or has none.
+        UserError: if there is none, or a package that it needs is missing.
     """
     file = source(folder, name)
     if not file:
-        raise UserError(f"src/{folder} has no {name!r}: known are {', '.join(names(folder))}")
+        raise UserError(f"src/{folder} has no {name!r}: choose from {', '.join(names(folder))}")
     where = f"src/{folder}/{file.name}"
     try:
         module = import_module(f"src.{folder}.{file.stem}")
     except ModuleNotFoundError as error:
-        raise UserError(f"{where} needs {error.name}, which is not there") from None
+        raise UserError(f"{where} needs {error.name}, which is not installed") from None
     wanted = (file.stem.replace("_", "") + ENDINGS[folder]).lower()
     found = [value for key, value in vars(module).items() if key.lower() == wanted]
     if not found:
         example = file.stem.title().replace("_", "") + ENDINGS[folder]
-        rule = f"it must have a class with the name of the file, such as {example}"
+        rule = f"name its class after the file, such as {example}"
         raise UserError(f"{where} has no class {wanted}: {rule}")
     return partial(found[0], name) if constant(file, "NAMES", None) else found[0]

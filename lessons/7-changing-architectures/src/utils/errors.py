@@ -1,4 +1,4 @@
-"""End a failed training with one sentence and a true exit code: see run.py."""
+"""End a failed training with one sentence and a non-zero exit code: see run.py."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from pathlib import Path
 
 # pattern of an error's message or source file -> its meaning on a cluster; first match wins
 MEANINGS = {
-    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a process that loads"
-    " data was ended: /dev/shm ({shm}) or the memory of the job is too small; use fewer workers, or"
-    " ask for more",
-    r"^MemoryError|allocate memory": "the memory of the job is too small: ask for more",
-    r"No space left|quota exceeded": "the disk is full, or your quota is{room};"
-    " what was saved before is kept: make room, or write to another disk, and start again",
+    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a data-loading"
+    " worker was killed: /dev/shm ({shm}) or the job's memory is too small; use fewer workers, or"
+    " request more memory",
+    r"^MemoryError|allocate memory": "the job's memory is too small: request more",
+    r"No space left|quota exceeded": "the disk or your quota is full{room};"
+    " earlier files are kept: free some space, or write to another disk, and start again",
     r"MisconfigurationException": "Lightning refuses these settings",
-    r"more than 1 value per channel": "batch norm needs two images: choose another batch size",
+    r"more than 1 value per channel": "batch norm needs two images per batch: change --batch_size",
 }
 
 
@@ -28,7 +28,7 @@ class UserError(Exception):
 
 @contextmanager
 def plain_errors():
-    """Report in one sentence what the user can fix; a bug in the program keeps its traceback."""
+    """Report in one sentence an error that the user can fix; a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:
         yield
@@ -46,9 +46,9 @@ def plain_errors():
 
 
 def exit_at_sigterm(*_):
-    """Die of the signal at once; Lightning would finish the batch and exit with 0.
+    """End at once with the signal; Lightning would finish the batch and exit with 0.
 
-    An exception would not do: raised from here, it may hit a place that ignores exceptions.
+    An exception raised here is not reliable: the interrupted code may ignore exceptions.
     """
     say("ended by SIGTERM: scancel, the time limit, or the end of another process")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -56,7 +56,7 @@ def exit_at_sigterm(*_):
 
 
 def explain(error):
-    """Return what an error of a library means on a cluster, or None if it is none of the usual."""
+    """Return what a library's error means on a cluster, or None if it matches no pattern."""
     said = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     places = "".join(f"\nin {Path(frame.filename).name}" for frame in frames)
@@ -75,7 +75,7 @@ def free_mb(folder):
 
 
 def exit_with(sentence, code=1):
-    """Exit with one sentence."""
+    """Write one sentence and exit."""
     say(sentence)
     raise SystemExit(code)
 
@@ -84,7 +84,7 @@ def say(sentence):
     """Write a sentence to standard error."""
     try:
         sys.stdout.flush()
-    except (RuntimeError, OSError):  # a signal during a print; a log on a full disk
-        sys.stdout = None  # at its exit Python would try again, and change the exit code
+    except (RuntimeError, OSError):  # a signal during a print, or a log on a full disk
+        sys.stdout = None  # at exit, Python would flush again and change the exit code
     with suppress(OSError):
         os.write(2, f"{sentence.rstrip()}\n".encode(errors="replace"))
