@@ -7,7 +7,7 @@
 #SBATCH --time=01:00:00
 #SBATCH --output=slurm.%j.out
 #SBATCH --open-mode=append
-# The training of run.py as a plain batch script: sbatch run.sh [arguments of run.py]
+# Trains with run.py from a plain batch script: sbatch run.sh [arguments of run.py]
 # Set nodes and tasks with sbatch's options: sbatch --nodes=4 --gres=gpu:2 run.sh --arch resnet50
 
 set -euo pipefail

@@ -2,7 +2,7 @@
 # What differs from site to site. Copy to site.sh, which git ignores, and edit: cp site.example.sh site.sh
 # Then "source site.sh" once in each new shell: sbatch reads the SBATCH_ variables itself. Jobs source it too.
 
-# how this site's Slurm knows you
+# your account, partition and so on
 #export SBATCH_ACCOUNT=my-project
 #export SBATCH_PARTITION=cpu
 #export SBATCH_QOS=normal

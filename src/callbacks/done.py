@@ -24,7 +24,7 @@ class CleanStart(L.Callback):
 
 
 def write_done(trainer, metrics):
-    """Write steps and metrics into DONE.json in the log folder, and return that folder, if any.
+    """Write steps and metrics to DONE.json in the log folder; return that folder, or None.
 
     Raises UserError if a metric is nan or infinite.
     """
@@ -35,5 +35,5 @@ def write_done(trainer, metrics):
         done = {"steps": trainer.global_step, **metrics}
         part = Path(folder, ".DONE.json")
         part.write_text(json.dumps(done, indent=4) + "\n")
-        part.replace(part.with_name("DONE.json"))  # the whole file or none
+        part.replace(part.with_name("DONE.json"))  # atomic: the whole file or none
     return folder

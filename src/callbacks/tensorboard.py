@@ -65,7 +65,7 @@ class TensorBoardPlots(L.Callback):
         trainer.logger.log_hyperparams(pl_module.hparams, self.accuracies)
 
     def first_images(self, trainer, count):
-        """Return images (b, c, h, w), the same from 0 to 1, and the names of their classes."""
+        """Return images (b, c, h, w), the same images scaled to [0, 1], and their class names."""
         dataset = trainer.val_dataloaders.dataset
         images, labels = default_collate([dataset[k] for k in range(min(count, len(dataset)))])
         shown = (images - images.min()) / (images.max() - images.min())
@@ -73,7 +73,7 @@ class TensorBoardPlots(L.Callback):
 
 
 def predict(module, images):
-    """Return the logits (b, classes), and what went into the last linear layer, (b, features).
+    """Return the logits (b, classes), and the inputs of the last linear layer (b, features).
 
     Without a linear layer, the features are the pixels of the images.
     """

@@ -1,4 +1,4 @@
-"""CIFAR-10 by Lightning Bolts, which is for Lightning 1: python run.py --dataset bolts"""
+"""CIFAR-10 from Lightning Bolts, adapted to Lightning 2: python run.py --dataset bolts"""
 
 import logging
 import warnings
@@ -12,20 +12,20 @@ from src.datasets.image_data_module import ImageDataModule
 from src.utils.errors import UserError
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Bolts warns of most of its own classes
+    warnings.simplefilter("ignore")  # Bolts warns about most of its own classes
     from pl_bolts import datamodules
 
-# offered only where this package is installed: pip install -r requirements-bolts.txt
+# offered only if this package is installed: pip install -r requirements-bolts.txt
 NEEDS = "pl_bolts"
 
 log = logging.getLogger(__name__)
 
 
 class CIFAR10Files(CIFAR10):
-    """The data set that Bolts takes from torchvision, which reads the official files only.
+    """Replaces the data set that Bolts uses: torchvision's class reads only the official files.
 
-    Here data/check.py has checked the files, and they may be the sample; what makes an image of
-    them, and transforms it, is torchvision's.
+    Here the files may also be the sample; data/check.py has checked them. The rest of torchvision's
+    class, which makes images of them and transforms these, stays the same.
     """
 
     classes = CIFAR10DataModule.classes
@@ -38,10 +38,10 @@ class CIFAR10Files(CIFAR10):
 
 
 class BoltsDataModule(ImageDataModule):
-    """Adapts a DataModule of Bolts: its data sets, transforms and split, in loaders of this course.
+    """Adapts a DataModule of Bolts: its data sets, transforms and split, with our own loaders.
 
-    Lightning 2 does not take the DataModule itself ("Expected a parent"). To adapt another one,
-    write a subclass with its bolts_class into a file of src/datasets.
+    Lightning 2 rejects the DataModule itself ("Expected a parent"). To adapt another one, add a
+    file to src/datasets with a subclass that sets bolts_class.
     """
 
     bolts_class = "CIFAR10DataModule"
@@ -64,11 +64,11 @@ class BoltsDataModule(ImageDataModule):
         settings = {"val_split": self.val_split, "seed": self.seed, "normalize": True}
         unknown = settings.keys() - signature(bolts_class).parameters
         if unknown:
-            log.warning(f"Bolts' {self.bolts_class} has no {', '.join(sorted(unknown))}")
+            log.warning(f"Bolts' {self.bolts_class} ignores {', '.join(sorted(unknown))}")
         known = {name: value for name, value in settings.items() if name not in unknown}
         return bolts_class(self.data_dir, **known)
 
-    def prepare_data(self):  # never that of Bolts, which downloads
+    def prepare_data(self):  # not that of Bolts, which downloads
         if self.folder in REQUIRED:
             super().prepare_data()
 
@@ -76,7 +76,7 @@ class BoltsDataModule(ImageDataModule):
         """Take the data sets from Bolts.
 
         Raises:
-            UserError: with one sentence, if Bolts does not find their files.
+            UserError: if Bolts cannot read their files.
         """
         try:
             self.bolts.setup(stage)
@@ -87,4 +87,4 @@ class BoltsDataModule(ImageDataModule):
                 self.test_set = self.bolts.test_dataloader().dataset
         except (OSError, RuntimeError) as error:
             missing = f"Bolts' {self.bolts_class} cannot read its data in {self.data_dir}: {error}"
-            raise UserError(f"{missing}; jobs download nothing, so do it before") from error
+            raise UserError(f"{missing}; download the data before the training") from error

@@ -1,4 +1,4 @@
-"""Images in memory, and what all data sets have in common: see src/datasets."""
+"""Images in memory, and the base class of all data sets: see src/datasets."""
 
 import logging
 
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class ImagesInMemory(Dataset):
-    """Images (n, c, h, w), uint8, of which a whole batch is fetched and normalised at a time."""
+    """Images (n, c, h, w), uint8, which are fetched and normalised a whole batch at a time."""
 
     def __init__(self, images, labels, mean, std, shift=0, mirror=False):
         # a black border of `shift` pixels, (n, c, h + 2 * shift, w + 2 * shift)
         padded = F.pad(images, (shift, shift, shift, shift))
-        # a view without a copy: [k, :, top, left] is image k cropped there, (c, h, w)
+        # a view, not a copy: [k, :, top, left] is image k cropped at that corner, (c, h, w)
         self.crops = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
         self.labels = labels
         self.shift = shift
@@ -47,16 +47,16 @@ class ImagesInMemory(Dataset):
 
     @staticmethod
     def collate_fn(batch):
-        """Return what __getitems__ has made; a worker hands it over in shared memory."""
-        # done here because an error in Python's own transfer would be lost, and training would hang
+        """Return the batch from __getitems__; a worker passes it on in shared memory."""
+        # done here, since an error in Python's own transfer is lost, and the training hangs
         return [part.share_memory_() for part in batch] if get_worker_info() else batch
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Splits, normalises and shuffles images; a subclass says which these are.
+    """Splits, normalises and shuffles the images that a subclass provides.
 
-    It has dims (c, h, w), classes (their names), and either folder, mean, std and read, for images
-    that fit in memory, or a prepare_data and a setup that makes train_set, val_set and test_set.
+    A subclass has dims (c, h, w), classes (names), and either folder, mean, std and read, if images
+    fit in memory, or prepare_data, and a setup that creates train_set, val_set and test_set.
     """
 
     mean, std = (), ()
@@ -94,7 +94,7 @@ class ImageDataModule(L.LightningDataModule):
             augment = {"shift": self.shift, "mirror": self.mirror}
             self.train_set = self.in_memory(images[train], labels[train], **augment)
             self.val_set = self.in_memory(images[val], labels[val])
-            # each process draws crops of its own
+            # each process draws its own crops
             torch.manual_seed(self.seed + processes(self)[1])
         if stage == "test":
             self.test_set = self.in_memory(*self.read(train=False))
@@ -103,7 +103,7 @@ class ImageDataModule(L.LightningDataModule):
         return ImagesInMemory(images, labels, self.mean, self.std, **augment)
 
     def split(self, length):
-        """Return the indices of the training images and those of the validation images."""
+        """Return the indices of the training images and of the validation images."""
         shares = [1 - self.val_split, self.val_split]
         return [part.indices for part in random_split(range(length), shares, self.generator)]
 

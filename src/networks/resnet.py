@@ -10,28 +10,28 @@ from torch import nn
 
 from src.utils.errors import UserError
 
-# the names that --arch takes
+# the names that --arch accepts
 NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 def resnet(arch, dims, num_classes):
-    """Return a network that turns images (b, *dims) into scores (b, num_classes)."""
+    """Return a network that maps images (b, *dims) to scores (b, num_classes)."""
     network = torchvision.models.get_model(arch)
-    # in place of ImageNet's 1000 classes; 512 features go in from ResNet-18, 2048 from ResNet-50
+    # replaces the layer for ImageNet's 1000 classes; 512 features in ResNet-18, 2048 in ResNet-50
     network.fc = nn.Linear(network.fc.in_features, num_classes)
     if dims[0] != 3:
         old = network.conv1
         kernel = {"kernel_size": old.kernel_size, "stride": old.stride, "padding": old.padding}
         network.conv1 = nn.Conv2d(dims[0], old.out_channels, **kernel, bias=False)
-    # channels last, (b, h, w, c) in memory: what convolutions are fastest with, on CPUs and GPUs
+    # channels last, (b, h, w, c) in memory: the fastest layout for convolutions, on CPUs and GPUs
     return network.to(memory_format=torch.channels_last)
 
 
 def load_weights(network, arch):
-    """Load what the network learnt on ImageNet, all but its last layer, from torch.hub's cache.
+    """Load ImageNet weights, except for the last layer, from torch.hub's cache.
 
     Raises:
-        UserError: with one sentence, if the cache has no such file or a damaged one.
+        UserError: if the file is missing from the cache, or damaged.
     """
     url = torchvision.models.get_model_weights(arch).DEFAULT.url
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
@@ -46,7 +46,7 @@ def load_weights(network, arch):
     except (UnpicklingError, EOFError, RuntimeError):
         raise UserError(f"--weights DEFAULT: {path} is not a weights file; {remedy}") from None
     own = network.state_dict()
-    # grey images: what all three colours together said
+    # grey images: the sum of the weights for the three colours
     if own["conv1.weight"].shape[1] == 1:
         weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
     kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}

@@ -137,7 +137,7 @@ def test_the_restricted_unpickler_reads_what_pickle_reads(sample_data):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (pickle.dumps({"data": Hostile(), "labels": []}), "asks for builtins.exec"),
+        (pickle.dumps({"data": Hostile(), "labels": []}), "refers to builtins.exec"),
         (pickle.dumps({"labels": [1]}), "'data'"),
         (b"", "Ran out of input"),
         (b"not a pickle", "batch"),

@@ -22,7 +22,7 @@ HPARAMS = Namespace(
 
 
 def make_loaders(hparams):
-    """Return the loaders of the training images, a tenth kept for validation, and the test."""
+    """Return loaders of the training, validation (one tenth) and test images."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
@@ -55,12 +55,12 @@ def make_network():
         nn.ReLU(),
         nn.Linear(128, 256),
         nn.ReLU(),
-        nn.Linear(256, 10),  # (b, 10): one score for each digit
+        nn.Linear(256, 10),  # (b, 10): one score per digit
     )
 
 
 def run_epoch(network, loader, optimizer=None):
-    """Go once through the images, learning from them if there is an optimizer.
+    """Pass over the images once, and train the network if there is an optimizer.
 
     Returns the mean loss and the accuracy over all images.
     """

@@ -21,7 +21,7 @@ from src.utils.library_messages import hide_library_messages
 HPARAMS = Namespace(
     data_dir=os.environ.get("DATA_DIR", "data"),
     batch_size=64,  # images per optimizer step
-    # processes that load the data; run.sh asks for this many CPUs, and one for the training
+    # worker processes that load data; run.sh requests one CPU per worker, and one for training
     num_workers=2,
     learning_rate=1e-3,
     max_epochs=10,
@@ -30,7 +30,7 @@ HPARAMS = Namespace(
 
 
 def make_loaders(hparams):
-    """Return the loaders of the training images, a tenth kept for validation, and the test."""
+    """Return loaders of the training, validation (one tenth) and test images."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
@@ -73,7 +73,7 @@ class Classifier(L.LightningModule):
             nn.ReLU(),
             nn.Linear(128, 256),
             nn.ReLU(),
-            nn.Linear(256, 10),  # (b, 10): one score for each digit
+            nn.Linear(256, 10),  # (b, 10): one score per digit
         )
 
     def forward(self, images):
@@ -107,7 +107,7 @@ class Classifier(L.LightningModule):
         return loss
 
     def on_train_epoch_end(self):
-        # on_validation_epoch_end would run too early: the training means are not there yet
+        # on_validation_epoch_end would run too early: the training means are not known yet
         metrics = self.trainer.callback_metrics
         self.print(
             f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"

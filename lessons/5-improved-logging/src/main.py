@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def make_loaders(hparams):
-    """Return the loaders of the training images, a tenth kept for validation, and the test."""
+    """Return loaders of the training, validation (one tenth) and test images."""
     # mean and standard deviation of the pixels of MNIST's training images, in [0, 1]
     normalize = transforms.Normalize((0.1307,), (0.3081,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
@@ -74,10 +74,10 @@ class Classifier(L.LightningModule):
             nn.ReLU(),
             nn.Linear(128, 256),
             nn.ReLU(),
-            nn.Linear(256, 10),  # (b, 10): one score for each digit
+            nn.Linear(256, 10),  # (b, 10): one score per digit
         )
-        self.example_input_array = torch.zeros(1, 1, 28, 28)  # shows the summary the sizes
-        # without checking each batch, which takes longer than counting it
+        self.example_input_array = torch.zeros(1, 1, 28, 28)  # for the sizes in the summary
+        # without checking each batch, which would take longer than counting it
         task = {"task": "multiclass", "num_classes": 10, "validate_args": False}
         mean_over_classes = {**task, "average": "macro"}
         accuracy = MetricCollection({"acc": Accuracy(**task, average="micro")})
@@ -89,7 +89,7 @@ class Classifier(L.LightningModule):
                 "f1": F1Score(**mean_over_classes),
             }
         )
-        # objects of its own for each stage, so that no stage counts the images of another
+        # separate objects per stage, so that no stage counts the images of another
         self.train_loss, self.train_metrics = MeanMetric(), accuracy.clone(prefix="train_")
         self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val_")
         self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test_")
@@ -99,7 +99,7 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self):
         optimizer = getattr(torch.optim, self.hparams.optimizer)
-        # updates all parameters in one go; not every optimizer of torch.optim has it
+        # updates all parameters at once; not every optimizer in torch.optim supports it
         fused = {"fused": True} if "fused" in signature(optimizer).parameters else {}
         return optimizer(self.parameters(), lr=self.hparams.learning_rate, **fused)
 
@@ -113,7 +113,7 @@ class Classifier(L.LightningModule):
         self.step(batch, "test")
 
     def step(self, batch, stage):
-        """Return loss and logits of a batch, which count towards the metrics of the epoch."""
+        """Return the loss and the logits of a batch, and add it to the metrics of the epoch."""
         images, labels = batch
         logits = self(images)
         loss = getattr(F, self.hparams.criterion)(logits, labels)
@@ -134,7 +134,7 @@ class Classifier(L.LightningModule):
 
     def on_train_epoch_end(self):
         self.log_metrics("train")
-        # on_validation_epoch_end would run too early: the training means are not there yet
+        # on_validation_epoch_end would run too early: the training means are not known yet
         metrics = self.trainer.callback_metrics
         log.info(
             f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"
@@ -144,7 +144,7 @@ class Classifier(L.LightningModule):
 
 
 def log_to_stdout():
-    """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
+    """Log to standard output, which Slurm writes to slurm_out_logs; only rank 0 logs."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "ERROR")
 

@@ -1,4 +1,4 @@
-"""Train a classifier of images: python run.py [arguments]"""
+"""Train an image classifier: python run.py [arguments]"""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def log_to_stdout():
-    """Standard output ends in slurm_out_logs; only rank 0 logs when several processes run."""
+    """Log to standard output, which Slurm writes to slurm_out_logs; only rank 0 logs."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("src").setLevel("INFO" if rank_zero_only.rank == 0 else "ERROR")
 

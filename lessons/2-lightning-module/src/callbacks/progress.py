@@ -1,4 +1,4 @@
-"""Show on a terminal how far an epoch is: see src/main.py."""
+"""Show the progress of an epoch on a terminal: see src/main.py."""
 
 import sys
 
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class ProgressBar(L.Callback):
-    """One line on a terminal, with the loss and the images per second; none in a log file."""
+    """Shows one line with loss and images per second on a terminal, and nothing in a log file."""
 
     bar = None
 
@@ -16,13 +16,13 @@ class ProgressBar(L.Callback):
             desc=f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}",
             total=trainer.num_training_batches,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            leave=False,  # the line of the finished epoch takes its place
+            leave=False,  # the line of the finished epoch replaces it
             file=sys.stdout,
             disable=None if trainer.is_global_zero else True,  # None: shown on a terminal only
         )
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        # now and then, because reading the loss makes the program wait for a GPU
+        # every tenth batch, since reading the loss makes the program wait for the GPU
         if not self.bar.disable and batch_idx % 10 == 0:
             batches_per_second = self.bar.format_dict["rate"] or 0
             images_per_second = batches_per_second * len(batch[0]) * trainer.world_size

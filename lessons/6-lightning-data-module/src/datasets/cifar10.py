@@ -1,4 +1,4 @@
-"""CIFAR-10, 60 000 small photos of ten kinds of things: python run.py --dataset cifar10"""
+"""CIFAR-10, 60 000 small photos in ten classes: python run.py --dataset cifar10"""
 
 import pickle
 from pathlib import Path
@@ -10,7 +10,7 @@ from src.datasets.image_data_module import ImageDataModule
 from src.utils.errors import UserError
 
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
-# what a pickled array is made of; old files, as CIFAR-10's own, name numpy.core
+# the names in a pickled array; old files such as CIFAR-10's use numpy.core
 NUMPY = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
@@ -20,12 +20,12 @@ NUMPY = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values; anything else could run code of whoever wrote the file."""
+    """Reads only arrays and plain values; anything else could run code from the file's author."""
 
     def find_class(self, module, name):
         module = module.replace("numpy.core", "numpy._core")
         if (module, name) not in NUMPY:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no array needs")
         return super().find_class(module, name)
 
 
@@ -33,7 +33,7 @@ def read_batch(path):
     """Return images (n, 3072), uint8, and labels (n,) of a batch file.
 
     Raises:
-        UserError: with one sentence, if the file is not a batch of CIFAR-10.
+        UserError: if the file is not a batch of CIFAR-10.
     """
     try:
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def read_batch(path):
         images, labels = batch["data"], np.array(batch["labels"])
         if images.dtype != np.uint8 or images.shape != (len(labels), 3072):
             raise ValueError(f"its images are {images.dtype} {images.shape}")
-    except Exception as error:  # a damaged pickle raises almost any
+    except Exception as error:  # a damaged pickle raises almost anything
         reason = f"{path} is not a batch of CIFAR-10: {error}"
         remedy = 'run "bash data/get_cifar10.sh" on a node with internet'
         raise UserError(f"{reason}; {remedy}") from None
@@ -49,7 +49,7 @@ def read_batch(path):
 
 
 class CIFAR10DataModule(ImageDataModule):
-    """Colour images of 32 x 32 pixels in ten classes, 50 000 for training, 10 000 for the test."""
+    """Colour images of 32 x 32 pixels in ten classes: 50 000 for training, 10 000 for testing."""
 
     folder = "cifar-10-batches-py"
     dims = (3, 32, 32)
@@ -57,9 +57,9 @@ class CIFAR10DataModule(ImageDataModule):
         *("airplane", "automobile", "bird", "cat", "deer"),
         *("dog", "frog", "horse", "ship", "truck"),
     )
-    # mean and standard deviation of each colour over the training images, in [0, 1]
+    # mean and standard deviation per colour channel of the training images, in [0, 1]
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    # training images: maximal random shift in pixels; mirroring with probability 0.5
+    # augmentation: maximum random shift in pixels; mirroring with probability 0.5
     shift, mirror = 4, True
 
     def read(self, train):

@@ -6,7 +6,7 @@ from torch import nn
 
 
 class FullyConnected(nn.Sequential):
-    """Turns images (b, *dims) into a score for each class, (b, num_classes)."""
+    """Maps images (b, *dims) to one score per class, (b, num_classes)."""
 
     def __init__(self, dims, num_classes):
         super().__init__(

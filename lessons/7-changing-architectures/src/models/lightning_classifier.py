@@ -1,4 +1,4 @@
-"""How a network is trained and measured, whatever its layers are: see src/main.py."""
+"""The training and the metrics of any network: see src/main.py."""
 
 import logging
 from inspect import signature
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class Classifier(L.LightningModule):
-    """A network that tells classes of images apart, and how it is trained.
+    """A network that classifies images, with its loss, optimizer and metrics.
 
-    A checkpoint holds all that a prediction needs: the network, dims (c, h, w), the names of the
-    classes, and mean and std of each channel, with which the images in [0, 1] were normalised.
+    A checkpoint contains all that a prediction needs: the network, dims (c, h, w), the names of the
+    classes, and the mean and std per channel that normalise images in [0, 1].
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Classifier(L.LightningModule):
         classes,
         mean=(),
         std=(),
-        network_args=None,  # its own arguments, by name
+        network_args=None,  # the network's own arguments, by name
         learning_rate=1e-3,
         optimizer="Adam",  # class of torch.optim
         criterion="cross_entropy",  # function of torch.nn.functional
@@ -35,8 +35,8 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.network = find("networks", arch)(dims, len(classes), **(network_args or {}))
-        self.example_input_array = torch.zeros(1, *dims)  # shows the summary the sizes
-        # without checking each batch, which takes longer than counting it
+        self.example_input_array = torch.zeros(1, *dims)  # for the sizes in the summary
+        # without checking each batch, which would take longer than counting it
         task = {"task": "multiclass", "num_classes": len(classes), "validate_args": False}
         mean_over_classes = {**task, "average": "macro"}
         accuracy = MetricCollection({"acc": Accuracy(**task, average="micro")})
@@ -48,7 +48,7 @@ class Classifier(L.LightningModule):
                 "f1": F1Score(**mean_over_classes),
             }
         )
-        # objects of its own for each stage, so that no stage counts the images of another
+        # separate objects per stage, so that no stage counts the images of another
         self.train_loss, self.train_metrics = MeanMetric(), accuracy.clone(prefix="train_")
         self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val_")
         self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test_")
@@ -58,7 +58,7 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self):
         optimizer = getattr(torch.optim, self.hparams.optimizer)
-        # updates all parameters in one go; not every optimizer of torch.optim has it
+        # updates all parameters at once; not every optimizer in torch.optim supports it
         fused = {"fused": True} if "fused" in signature(optimizer).parameters else {}
         return optimizer(self.parameters(), lr=self.hparams.learning_rate, **fused)
 
@@ -72,7 +72,7 @@ class Classifier(L.LightningModule):
         self.step(batch, "test")
 
     def step(self, batch, stage):
-        """Return loss and logits of a batch, which count towards the metrics of the epoch."""
+        """Return the loss and the logits of a batch, and add it to the metrics of the epoch."""
         images, labels = batch
         logits = self(images)
         loss = getattr(F, self.hparams.criterion)(logits, labels)
@@ -93,7 +93,7 @@ class Classifier(L.LightningModule):
 
     def on_train_epoch_end(self):
         self.log_metrics("train")
-        # on_validation_epoch_end would run too early: the training means are not there yet
+        # on_validation_epoch_end would run too early: the training means are not known yet
         metrics = self.trainer.callback_metrics
         log.info(
             f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"
