@@ -44,7 +44,7 @@ def end_with_process_0(read_end):
 
 
 def end_with_process(process, rank):
-    """Wait for another process; if it fails, exit with its code; it has said why."""
+    """Wait for another process; if it fails, exit with the same code."""
     code = process.wait()
     if code < 0:
         exit_with(f"process {rank} was ended by {signal.Signals(-code).name}", 128 - code)

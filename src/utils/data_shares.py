@@ -44,7 +44,8 @@ def evaluation_share(data, dataset):
     sampler, size = EvaluationSampler(dataset, *processes(data)), data.batch_size
     images, left = divmod(len(dataset), sampler.num_replicas)
     if not images:
-        raise UserError(f"{len(dataset)} images are too few for {sampler.num_replicas} processes")
+        few = f"{len(dataset)} images are too few for {sampler.num_replicas} processes"
+        raise UserError(f"{few}: use fewer processes")
     # Some processes have one more image, but all must take the same number of steps: during
     # validation DistributedDataParallel broadcasts the batch norm buffers before each step.
     while left and images % size == 0:

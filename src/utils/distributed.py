@@ -1,4 +1,4 @@
-"""Set up Lightning for a distributed run, and end the run: see src/main.py."""
+"""Set up and end a distributed run with Lightning: see src/main.py."""
 
 import logging
 import os

@@ -56,11 +56,11 @@ def plain_errors():
 def exit_at_sigterm(*_):
     """End at once with the signal; Lightning would finish the batch and exit with 0.
 
-    An exception raised here is not reliable: the interrupted code may ignore exceptions.
+    Raising an exception here is not reliable: the interrupted code may ignore exceptions.
     """
     say("ended by SIGTERM: scancel, the time limit, or the end of another process")
     if several_processes():
-        os._exit(143)  # srun would report a death by SIGTERM, not the failure that came first
+        os._exit(143)  # srun would report SIGTERM, not the failure that caused it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 

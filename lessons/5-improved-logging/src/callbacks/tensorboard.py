@@ -37,7 +37,7 @@ class TensorBoardPlots(L.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         writer, epoch = trainer.logger.experiment, trainer.current_epoch + 1
         for name, weights in pl_module.named_parameters():
-            if weights.isfinite().all():  # there is no histogram of nan
+            if weights.isfinite().all():  # a histogram cannot contain nan
                 # equal bins: TensorBoard's own take four times as long
                 writer.add_histogram(f"weights/{name}", weights, epoch, bins=64)
         matrix = self.confusion.compute().cpu().numpy()
@@ -51,7 +51,7 @@ class TensorBoardPlots(L.Callback):
             writer.add_figure("images/confusion_matrix", figure, epoch)
 
     def on_train_end(self, trainer, pl_module):
-        images, shown, names = self.first_images(trainer, 1000)  # more are slow in a browser
+        images, shown, names = self.first_images(trainer, 1000)  # more would be slow in a browser
         logits, features = predict(pl_module, images)
         guesses = [self.class_names[index] for index in logits.argmax(dim=1)]
         titles = [f"{name}\nguess {guess}" for name, guess in zip(names, guesses, strict=True)]

@@ -10,7 +10,7 @@ from src.datasets.image_data_module import ImageDataModule
 from src.utils.errors import UserError
 
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
-# the names in a pickled array; old files such as CIFAR-10's use numpy.core
+# all names that a pickled array refers to; old files such as CIFAR-10's say numpy.core
 NUMPY = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),

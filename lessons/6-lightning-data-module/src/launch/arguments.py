@@ -37,7 +37,7 @@ def add_log_arguments(parser):
         default="logs",
         help="folder that contains the experiments",
     )
-    # N of the run's folder version_N; the generated script contains it
+    # N of the run's folder version_N; the generated script passes it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
 
 

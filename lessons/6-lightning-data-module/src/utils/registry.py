@@ -90,7 +90,7 @@ def own_arguments(folder, name):
 
 
 def fits(values, kinds):
-    """Return whether all values have a known name, and the type that belongs to it."""
+    """Return whether every value has a known name and the expected type."""
     return all(isinstance(value, kinds.get(name, ())) for name, value in values.items())
 
 
@@ -107,7 +107,7 @@ def find(folder, name):
     """Return the class or function that builds the data set or network of this name.
 
     Raises:
-        UserError: if there is none, or a package that it needs is missing.
+        UserError: if it does not exist, or needs a package that is not installed.
     """
     file = source(folder, name)
     if not file:

@@ -1,4 +1,4 @@
-"""The training and the metrics of any network: see src/main.py."""
+"""Train and evaluate any network: see src/main.py."""
 
 import logging
 from inspect import signature
