@@ -30,7 +30,7 @@ def check_data(folder: str | Path) -> str:
     Returns one line for the log, which names the data: the full set or the sample.
 
     Raises:
-        SystemExit: with one sentence, if a file is missing, damaged, unreadable or unknown.
+        SystemExit: if a file is missing, damaged, unreadable or unknown.
     """
     folder = Path(folder)
     try:

@@ -112,7 +112,7 @@ def read_lessons(files: Files, env: Mapping[str, str] | None = None) -> list[Les
     """Return the lessons of a tree in their order.
 
     Raises:
-        SystemExit: with one sentence, if the layers do not make a course.
+        SystemExit: if the layers do not make a course.
     """
     for path, line in files.items():
         if line.startswith("160000 "):
@@ -168,7 +168,7 @@ def use_the_root(lesson: Lesson, root: Files, before: Files) -> None:
     """Fill in the last lesson, which has no folder: its program is in the root.
 
     Raises:
-        SystemExit: with one sentence, if it has a folder.
+        SystemExit: if it has a folder.
     """
     if lesson.layer:
         raise SystemExit(

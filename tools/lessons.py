@@ -155,7 +155,7 @@ def export(lesson: Lesson, files: Files, folder: Path, env: Mapping[str, str]) -
     """Write the complete files of a lesson to a new or empty folder.
 
     Raises:
-        SystemExit: with one sentence, if the folder contains files.
+        SystemExit: if the folder contains files.
     """
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise SystemExit(f"{folder} is not an empty folder: name a new one.")
@@ -171,7 +171,7 @@ def new(lessons: list[Lesson], name: str) -> None:
     """Save the program in the root as the layer of the last lesson, and begin the next lesson.
 
     Raises:
-        SystemExit: with one sentence, if the name does not fit the next lesson, or if the program
+        SystemExit: if the name does not fit the next lesson, or if the program
             has uncommitted edits.
     """
     number, last = len(lessons) + 1, lessons[-1]

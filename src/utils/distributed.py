@@ -25,7 +25,7 @@ def hardware(hparams):
     accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
     num_gpus = torch.cuda.device_count()
     if accelerator == "gpu" and not num_gpus:
-        remedy = "use --accelerator cpu, or a node with GPUs and a CUDA build of torch"
+        remedy = "use --accelerator cpu, or a node with GPUs and a PyTorch built for them"
         raise UserError(f"--accelerator gpu: PyTorch sees no GPU here; {remedy}")
     if accelerator == "auto":
         accelerator = "gpu" if num_gpus else "cpu"

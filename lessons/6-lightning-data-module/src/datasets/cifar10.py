@@ -1,4 +1,4 @@
-"""CIFAR-10, 60 000 small photos in ten classes: python run.py --dataset cifar10"""
+"""CIFAR-10, 60,000 small photos in ten classes: python run.py --dataset cifar10"""
 
 import pickle
 from pathlib import Path
@@ -49,7 +49,7 @@ def read_batch(path):
 
 
 class CIFAR10DataModule(ImageDataModule):
-    """Colour images of 32 x 32 pixels in ten classes: 50 000 for training, 10 000 for testing."""
+    """Colour images of 32 x 32 pixels in ten classes: 50,000 for training, 10,000 for testing."""
 
     folder = "cifar-10-batches-py"
     dims = (3, 32, 32)

@@ -1,4 +1,4 @@
-"""MNIST, 70 000 handwritten digits: python run.py --dataset mnist"""
+"""MNIST, 70,000 handwritten digits: python run.py --dataset mnist"""
 
 from torchvision.datasets import MNIST
 
@@ -6,7 +6,7 @@ from src.datasets.image_data_module import ImageDataModule
 
 
 class MNISTDataModule(ImageDataModule):
-    """Grey images of 28 x 28 pixels in ten classes: 60 000 for training, 10 000 for testing."""
+    """Grey images of 28 x 28 pixels in ten classes: 60,000 for training, 10,000 for testing."""
 
     folder = "MNIST"
     dims = (1, 28, 28)

@@ -6,7 +6,7 @@ import re
 
 # upper limit of numbers without a stricter one
 MANY = 10**9
-# Slurm counts the seconds of a time limit in 32 bits
+# 68 years: more seconds do not fit into 32 bits
 MOST_SECONDS = 2**31 - 1
 
 
