@@ -49,9 +49,9 @@ class Classifier(L.LightningModule):
             }
         )
         # separate objects per stage, so that no stage counts the images of another
-        self.train_loss, self.train_metrics = MeanMetric(), accuracy.clone(prefix="train_")
-        self.val_loss, self.val_metrics = MeanMetric(), metrics.clone(prefix="val_")
-        self.test_loss, self.test_metrics = MeanMetric(), metrics.clone(prefix="test_")
+        self.train_loss, self.train_metrics = MeanMetric(nan_strategy="disable"), accuracy.clone(prefix="train_")
+        self.val_loss, self.val_metrics = MeanMetric(nan_strategy="disable"), metrics.clone(prefix="val_")
+        self.test_loss, self.test_metrics = MeanMetric(nan_strategy="disable"), metrics.clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
