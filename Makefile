@@ -7,6 +7,8 @@ DATA := $(or $(DATA_DIR),data)
 PYTHON := $(VENV)/bin/python
 # more options for pip, such as the index of PyTorch's CPU-only builds (see README.md)
 PIP_ARGS ?=
+# more options for uv in make lock, such as --upgrade
+UV_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
 NO_PIP = echo "pip could not install what $< lists: see its messages above, fix the cause and run make again." >&2; exit 1
@@ -15,7 +17,7 @@ SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh
 # here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
-.PHONY: help setup setup-dev data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python safe-loads
+.PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,6 +42,13 @@ setup-dev: $(VENV)/.setup-dev
 $(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
 	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements-dev.txt || { $(NO_PIP); }
 	@touch $@
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest \
+  --python-version 3.11 --custom-compile-command "make lock"
+
+lock: $(VENV)/.setup-dev  ## update requirements.lock and requirements-dev.lock
+	$(VENV)/bin/$(LOCK) $(UV_ARGS) requirements.txt -o requirements.lock
+	$(VENV)/bin/$(LOCK) $(UV_ARGS) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 data: $(VENV)/.setup  ## fetch the data that are missing; without internet, make small samples
 	@[ -e "$(DATA)/MNIST" ] || bash data/get_mnist.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
