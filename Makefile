@@ -5,24 +5,31 @@ PYTHON3 ?= python3
 VENV ?= env
 DATA := $(or $(DATA_DIR),data)
 PYTHON := $(VENV)/bin/python
-# more options for pip, such as the index of PyTorch's CPU-only builds (see README.md)
+# where PyTorch comes from: pypi (with CUDA on Linux), cpu (CPU-only builds) or site (what PYTHON3
+# can import); env/ remembers the choice
+MADE_WITH := $(or $(shell cat $(VENV)/.torch 2>/dev/null),pypi)
+TORCH ?= $(MADE_WITH)
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# uv or pip; if empty, the faster uv, or pip if it has settings or PIP_ARGS
+INSTALLER ?=
 PIP_ARGS ?=
+SETUP = PYTHON3="$(PYTHON3)" VENV="$(VENV)" TORCH="$(TORCH)" CPU_INDEX="$(CPU_INDEX)" \
+  INSTALLER="$(INSTALLER)" PIP_ARGS="$(PIP_ARGS)" bash tools/setup.sh
 # more options for uv in make lock, such as --upgrade
 UV_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
 ARGS ?= --max_epochs=3
-NO_PIP = echo "pip could not install what $< lists: see its messages above, fix the cause and run make again." >&2; exit 1
 SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh lessons/*/src/*/submit.sh \
-  lessons/*/src/utils/*.sh .ci/run site.example.sh)
+  lessons/*/src/utils/*.sh tools/*.sh .ci/run site.example.sh)
 # here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
-.PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python safe-loads
+.PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.setup  ## make env/ and install requirements.txt (2 to 3 minutes, 5.6 GB)
+setup: $(VENV)/.setup  ## create env/ from requirements.lock (1 to 3 minutes, 6 GB); TORCH=cpu or site: see README.md
 
 needs:
 	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)." >&2; exit 1; }
@@ -33,15 +40,12 @@ needs-python: needs
 	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$(PYTHON3) is $$($(PYTHON3) --version 2>&1), but the pinned packages need 3.11, 3.12 or 3.13: name one, such as make PYTHON3=python3.11" >&2; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
 
-$(VENV)/.setup: requirements.txt | needs-python
-	$(PYTHON3) -m venv $(VENV)
-	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements.txt || { $(NO_PIP); }
-	@touch $@
+$(VENV)/.setup: requirements.lock $(if $(filter-out $(MADE_WITH),$(TORCH)),another-torch) | needs-python
+	@$(SETUP)
 
 setup-dev: $(VENV)/.setup-dev
-$(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
-	$(PYTHON) -m pip install $(PIP_ARGS) -r requirements-dev.txt || { $(NO_PIP); }
-	@touch $@
+$(VENV)/.setup-dev: requirements-dev.lock $(VENV)/.setup
+	@$(SETUP) dev
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest \
   --python-version 3.11 --custom-compile-command "make lock"

@@ -66,6 +66,8 @@ def copy_working_tree(target: Path) -> None:
 def clean_environment(home: Path) -> dict[str, str]:
     """Return the environment without variables of git, Slurm, make and the course."""
     ours = (*SITE, "GIT_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV", "PYTHONPATH", "OMP_")
+    # make exports what its command line sets
+    ours += ("PYTHON3", "TORCH", "INSTALLER", "PIP_ARGS", "CPU_INDEX", "MADE_WITH")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
 
