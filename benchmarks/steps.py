@@ -102,7 +102,7 @@ def steps_of_run_py(arch, data, clock):
 
 
 def steps_of_trainer(arch, data, clock):
-    """Train with Lightning alone: no metrics, no logger, no checkpoints."""
+    """Train with Lightning alone: its own logger and checkpoints, no metrics, profiler or plots."""
     import lightning as L
     import torch
 
@@ -130,11 +130,8 @@ def steps_of_trainer(arch, data, clock):
         accelerator="cpu",
         devices=1,
         max_epochs=2,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
+        default_root_dir=tempfile.mkdtemp(),
         enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(Bare(), datamodule=data)
 

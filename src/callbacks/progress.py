@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class ProgressBar(L.Callback):
-    """Shows one line with loss and images per second on a terminal, and nothing in a log file."""
+    """Shows one line with the loss and the images per second over all processes."""
 
     bar = None
 
@@ -18,17 +18,16 @@ class ProgressBar(L.Callback):
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             leave=False,  # the line of the finished epoch replaces it
             file=sys.stdout,
-            disable=None if trainer.is_global_zero else True,  # None: shown on a terminal only
+            disable=not trainer.is_global_zero,
         )
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        # every tenth batch, since reading the loss makes the program wait for the GPU
-        if not self.bar.disable and batch_idx % 10 == 0:
+        # at most ten times per second, since reading the loss makes the program wait for the GPU
+        if self.bar.update():
             batches_per_second = self.bar.format_dict["rate"] or 0
             images_per_second = batches_per_second * len(batch[0]) * trainer.world_size
             loss = f"loss {outputs['loss'].item():.4f}"
             self.bar.set_postfix_str(f"{loss}, {images_per_second:.0f} images/s", refresh=False)
-        self.bar.update()
 
     def on_train_epoch_end(self, trainer, pl_module):
         self.bar.close()

@@ -1,6 +1,7 @@
 """Train a fully connected network on MNIST: bash run.sh, from the repository's root."""
 
 import os
+import sys
 from argparse import Namespace
 
 import lightning as L
@@ -123,7 +124,7 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
-            ProgressBar(),
+            *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
         ],
         enable_model_summary=False,
         enable_progress_bar=False,  # Lightning's own takes several lines

@@ -1,5 +1,7 @@
 """Train a fully connected network on MNIST: python run.py [arguments]"""
 
+import sys
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -118,7 +120,7 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
-            ProgressBar(),
+            *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
         ],
         enable_model_summary=False,
         enable_progress_bar=False,  # Lightning's own takes several lines

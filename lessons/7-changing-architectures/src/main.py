@@ -72,7 +72,7 @@ def make_trainer(hparams, class_names):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
-            ProgressBar(),
+            *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
             TensorBoardPlots(class_names),
         ],

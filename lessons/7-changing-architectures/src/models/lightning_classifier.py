@@ -39,19 +39,20 @@ class Classifier(L.LightningModule):
         # without checking each batch, which would take longer than counting it
         task = {"task": "multiclass", "num_classes": len(classes), "validate_args": False}
         mean_over_classes = {**task, "average": "macro"}
-        accuracy = MetricCollection({"acc": Accuracy(**task, average="micro")})
-        metrics = MetricCollection(
-            {
-                **accuracy,
-                "precision": Precision(**mean_over_classes),
-                "recall": Recall(**mean_over_classes),
-                "f1": F1Score(**mean_over_classes),
-            }
-        )
-        # separate objects per stage, so that no stage counts the images of another
-        self.train_loss, self.train_metrics = MeanMetric(nan_strategy="disable"), accuracy.clone(prefix="train_")
-        self.val_loss, self.val_metrics = MeanMetric(nan_strategy="disable"), metrics.clone(prefix="val_")
-        self.test_loss, self.test_metrics = MeanMetric(nan_strategy="disable"), metrics.clone(prefix="test_")
+        in_training = {
+            "loss": MeanMetric(nan_strategy="disable"),  # nan stays nan
+            "acc": Accuracy(**task, average="micro"),
+        }
+        in_evaluation = {
+            **in_training,
+            "precision": Precision(**mean_over_classes),
+            "recall": Recall(**mean_over_classes),
+            "f1": F1Score(**mean_over_classes),
+        }
+        # clones: separate objects per stage, so that no stage counts the images of another
+        self.train_metrics = MetricCollection(in_training).clone(prefix="train_")
+        self.val_metrics = MetricCollection(in_evaluation).clone(prefix="val_")
+        self.test_metrics = MetricCollection(in_evaluation).clone(prefix="test_")
 
     def forward(self, images):
         return self.network(images)
@@ -76,13 +77,16 @@ class Classifier(L.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = getattr(F, self.hparams.criterion)(logits, labels)
-        getattr(self, f"{stage}_loss").update(loss.detach(), weight=len(labels))
-        getattr(self, f"{stage}_metrics").update(logits.detach(), labels)
+        # every metric takes the arguments that it knows; the loss counts once per image
+        getattr(self, f"{stage}_metrics").update(
+            preds=logits.detach(),
+            target=labels,
+            value=loss.detach().expand(len(labels)),
+        )
         return {"loss": loss, "logits": logits}
 
     def log_metrics(self, stage):
         # the objects, not their values: Lightning computes them, and resets them for the next epoch
-        self.log(f"{stage}_loss", getattr(self, f"{stage}_loss"))
         self.log_dict(getattr(self, f"{stage}_metrics"))
 
     def on_validation_epoch_end(self):

@@ -1,17 +1,17 @@
-"""Hide the messages of libraries that a reader can do nothing about: see src/main.py."""
+"""Hide library messages that the reader can do nothing about: see src/main.py."""
 
 import logging
 import warnings
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-# beginning of a warning, its category, the module that it comes from
+# beginning of the warning, its category, the module that issues it
 HIDDEN = [
-    # Lightning 2.6 uses a class that PyTorch 2.14 wants to remove
+    # Lightning 2.6 uses a class that PyTorch 2.14 deprecates
     ("`isinstance.treespec, LeafSpec.", FutureWarning, "lightning.pytorch.utilities._pytree"),
-    # run.sh calls srun; without a job none is needed
+    # outside a job, srun is not needed
     ("The `srun` command", PossibleUserWarning, "lightning.fabric.plugins.environments.slurm"),
-    # it concerns curves within an epoch: this program logs once per epoch
+    # about curves within an epoch, but this program logs once per epoch
     ("The number of training batches", PossibleUserWarning, "lightning.pytorch.loops.fit_loop"),
     # TensorBoard's writer traces the network to draw its graph
     ("`torch.jit.trace", FutureWarning, "torch.jit._trace"),
@@ -31,9 +31,9 @@ HIDDEN = [
 
 
 def hide_library_messages():
-    """Call this once Lightning is imported, before it is used."""
+    """Hide the messages; call this after importing Lightning and before using it."""
     for message, category, module in HIDDEN:
         warnings.filterwarnings("ignore", message, category, module)
-    # Lightning's notes on what it does; its warnings and errors are shown
+    # hide Lightning's notes on its own work; its warnings and errors are shown
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel("WARNING")
