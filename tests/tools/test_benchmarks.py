@@ -1,0 +1,30 @@
+"""The benchmarks run, and print the table that they promise: make test."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from clone import ROOT
+
+ROW = re.compile(r"^(\w+) +(.+?)  +([\d.]+) +(\d+) +([\d.]+)$", re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_steps_compares_run_py_with_lightning_and_pytorch():
+    command = [sys.executable, ROOT / "benchmarks/steps.py", "1"]
+
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    rows = ROW.findall(done.stdout)
+    assert [row[:2] for row in rows] == [
+        ("fully_connected", "Trainer alone"),
+        ("fully_connected", "run.py"),
+        ("resnet18", "loop"),
+        ("resnet18", "run.py"),
+        ("resnet18", "loop, not fused, contiguous"),
+    ]
+    assert [row[4] for row in rows if row[1] in ("Trainer alone", "loop")] == ["1.00", "1.00"]
+    assert re.search(r"torch [\d.]+, torchvision [\d.]+.*, lightning 2", done.stdout)
