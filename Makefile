@@ -1,4 +1,4 @@
-# The one entry to the project; "make help" lists what it can do.
+# The entry point of the project; "make help" lists what it can do.
 # Needs git, make and python3 (3.11, 3.12 or 3.13) with venv; everything else goes into env/.
 
 PYTHON3 ?= python3
@@ -21,7 +21,7 @@ UV_ARGS ?=
 ARGS ?= --max_epochs=3
 SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh lessons/*/src/*/submit.sh \
   lessons/*/src/utils/*.sh tools/*.sh .ci/run site.example.sh)
-# here $PYTHON may be several words, which the shell has to split: SC2086 would have it quoted
+# here $PYTHON may be several words, which the shell has to split: SC2086 would require quotes
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 .PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
@@ -35,7 +35,7 @@ needs:
 	@command -v git >/dev/null || { echo "git is missing: install it with your system's packages (Debian: apt-get install git)." >&2; exit 1; }
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) is missing: install Python 3.11, 3.12 or 3.13, or name yours: make PYTHON3=python3.11" >&2; exit 1; }
 
-# what the pinned packages run on
+# the versions that the pinned packages support
 needs-python: needs
 	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "$(PYTHON3) is $$($(PYTHON3) --version 2>&1), but the pinned packages need 3.11, 3.12 or 3.13: name one, such as make PYTHON3=python3.11" >&2; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) has no venv module: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
@@ -54,12 +54,12 @@ lock: $(VENV)/.setup-dev  ## update requirements.lock and requirements-dev.lock
 	$(VENV)/bin/$(LOCK) $(UV_ARGS) requirements.txt -o requirements.lock
 	$(VENV)/bin/$(LOCK) $(UV_ARGS) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
-data: $(VENV)/.setup  ## fetch the data that are missing; without internet, make small samples
+data: $(VENV)/.setup  ## fetch the data that are missing; without internet, generate small samples
 	@[ -e "$(DATA)/MNIST" ] || bash data/get_mnist.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
 	@[ -e "$(DATA)/cifar-10-batches-py" ] || bash data/get_cifar10.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
 
 run: $(VENV)/.setup data  ## set up what is missing, then train ResNet-18 on CIFAR-10 for three epochs
-	@$(PYTHON3) tools/lessons.py branches || echo "going on without the lesson branches"
+	@$(PYTHON3) tools/lessons.py branches || echo "continuing without the lesson branches"
 	@$(PYTHON) -u run.py --local --log_path="$(CURDIR)/logs" --data_dir="$(abspath $(DATA))" $(ARGS)
 	@echo "To see the curves, run $(VENV)/bin/tensorboard --logdir logs and open http://localhost:6006"
 
@@ -77,7 +77,8 @@ check: $(VENV)/.setup-dev safe-loads  ## style, types, shell scripts and spellin
 	$(VENV)/bin/shellcheck --exclude=SC2086 $(BATCH_SCRIPTS)
 	$(VENV)/bin/codespell
 
-# checkpoints are pickles, which can run code: what must be nowhere, and what must say weights_only=True
+# checkpoints are pickles, which can run code: UNSAFE must match nothing, and each match of LOADS must say
+# weights_only=True
 UNSAFE := weights_only *= *[^T ]|NO_WEIGHTS_ONLY_LOA[D]
 LOADS := (torch[.]load|load_from_checkpoint)[(]
 
@@ -85,7 +86,7 @@ safe-loads:
 	@! git grep -nE '$(UNSAFE)' || { echo "A file that is loaded must not run code: leave weights_only at True." >&2; exit 1; }
 	@! git grep -nE '$(LOADS)' | grep -v 'weights_only=True' || { echo "Add weights_only=True." >&2; exit 1; }
 
-test-fast: $(VENV)/.setup-dev  ## the tests that need neither Slurm nor minutes
+test-fast: $(VENV)/.setup-dev  ## the quick tests, which do not need Slurm
 	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu"
 
 test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages

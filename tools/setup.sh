@@ -18,7 +18,7 @@ die() {
   echo "$*" >&2
   exit 1
 }
-trap 'die "interrupted: run make setup again, it starts from the beginning"' INT TERM
+trap 'die "interrupted: run make setup again; it starts from the beginning"' INT TERM
 
 # unlike an interruption, an error leaves no package half installed
 failed() {
@@ -135,7 +135,7 @@ check_site_packages() {
   local found
   found=$(torch_of "$python") || true
   [ "$found" = "$site_torch" ] ||
-    die "TORCH=site: $python finds another PyTorch than $PYTHON3 ($found instead of $site_torch): unset PYTHONPATH, or name the Python that has PyTorch: make setup TORCH=site PYTHON3=<path>"
+    die "TORCH=site: $python finds a different PyTorch than $PYTHON3 ($found instead of $site_torch): unset PYTHONPATH, or name the Python that has PyTorch: make setup TORCH=site PYTHON3=<path>"
   "$python" - <<'END'
 from importlib.metadata import version
 from pathlib import Path

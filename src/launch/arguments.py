@@ -63,7 +63,7 @@ def add_data_arguments(parser):
     parser.add_argument(
         "--data_dir",
         type=path,
-        help="folder of the data sets (default: DATA_DIR, or data)",
+        help="folder that contains the data sets (default: DATA_DIR, or data)",
     )
     parser.add_argument(
         "--num_workers",
@@ -190,7 +190,7 @@ def add_distributed_arguments(parser):
         "--timeout_min",
         type=number(int, 1, 10080),
         default=5,
-        help="minutes that a process waits for the others before it gives up",
+        help="number of minutes that a process waits for the others before it gives up",
     )
 
 

@@ -72,6 +72,6 @@ def check_step(num_nodes, devices, asked):
     if (nodes, tasks) != (num_nodes, num_nodes * devices):
         raise UserError(f"{asked}, but srun started {tasks} on {nodes} nodes: {remedy}")
     if "," in found:
-        raise UserError(f"{asked}, but srun divided them over the nodes as {found}: {remedy}")
+        raise UserError(f"{asked}, but srun distributed them across the nodes as {found}: {remedy}")
     # srun --ntasks alone gives the same layout, but Lightning requires the variable
     os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)

@@ -46,7 +46,7 @@ def add_data_arguments(parser):
     parser.add_argument(
         "--data_dir",
         type=path,
-        help="folder of the data sets (default: DATA_DIR, or data)",
+        help="folder that contains the data sets (default: DATA_DIR, or data)",
     )
     parser.add_argument(
         "--num_workers",
