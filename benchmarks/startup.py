@@ -1,4 +1,4 @@
-"""Seconds from the start of run.py to its first training step, and what the plots cost.
+"""Seconds from the start of run.py until its first training step is logged; cost of the plots.
 
 python benchmarks/startup.py [rounds]
 
@@ -19,38 +19,30 @@ from machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 MLP = ["--dataset=mnist", "--arch=fully_connected"]
-# prints the time of the first step of process 0, and leaves out the plots if asked to
-DRIVER = """
-import os, sys, time
+# runs run.py without the plots
+WITHOUT_PLOTS = """
 import run
-from src.callbacks import tensorboard
-from src.models.lightning_classifier import Classifier
-original = Classifier.training_step
-def first_step(self, batch, batch_idx):
-    if self.global_step == 0 and self.trainer.is_global_zero:
-        print("first step at", time.time(), flush=True)
-    return original(self, batch, batch_idx)
-Classifier.training_step = first_step
-if "WITHOUT_PLOTS" in os.environ:
-    plots = tensorboard.TensorBoardPlots
-    for name in [name for name in vars(plots) if name.startswith("on_")]:
-        delattr(plots, name)
-run.__file__ = __file__
+from src.callbacks.tensorboard import TensorBoardPlots
+for name in [name for name in vars(TensorBoardPlots) if name.startswith("on_")]:
+    delattr(TensorBoardPlots, name)
 run.main()
 """
+RUN_PY = [sys.executable, str(ROOT / "run.py")]
 
 
-def run(folder, *arguments, **variables):
-    """Train, and return the seconds until the first step and until the end."""
-    words = [sys.executable, f"{folder}/driver.py", "--local", f"--log_path={folder}/logs"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
-    env["DATA_DIR"] = f"{folder}/data"
-    start = time.time()
-    done = subprocess.run([*words, *arguments], env=env, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
-    [first] = [line for line in done.stdout.splitlines() if line.startswith("first step at")]
-    return float(first.split()[-1]) - start, time.time() - start
+def run(folder, *arguments, command=RUN_PY):
+    """Train, and return the seconds until the first epoch is logged and until the end."""
+    words = [*command, "--local", f"--log_path={folder}/logs", f"--data_dir={folder}/data"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    start, first_epoch = time.perf_counter(), None
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*words, *arguments], env=env, cwd=ROOT, **pipes) as process:
+        for line in process.stdout:
+            if first_epoch is None and "epoch  1/" in line:
+                first_epoch = time.perf_counter() - start
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)}: exit code {process.returncode}, see above")
+    return first_epoch, time.perf_counter() - start
 
 
 def compare(title, names, rounds):
@@ -64,17 +56,17 @@ def compare(title, names, rounds):
 def main():
     rounds = range(int(sys.argv[1]) if len(sys.argv) == 2 else 5)
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "driver.py").write_text(DRIVER)
         make_sample = [sys.executable, ROOT / "data/make_sample.py", f"{folder}/data"]
         subprocess.run(make_sample, check=True, capture_output=True)
-        one_step = ["--max_epochs=1", "--limit_train_batches=1", *MLP]
+        one_step = ["--max_epochs=1", "--limit_train_batches=1", "--limit_val_batches=1", *MLP]
         run(folder, *one_step)  # fills the file cache
         starts = [[run(folder, *one_step, f"--devices={k}")[0] for k in (1, 2)] for _ in rounds]
         compare("start until the first step", ["1 process", "2 processes"], starts)
+        without = [sys.executable, "-c", WITHOUT_PLOTS]
         for name, words in (("MLP on MNIST", MLP), ("ResNet-18 on CIFAR-10", [])):
             words = ["--max_epochs=3", *words]
             ends = [
-                (run(folder, *words, WITHOUT_PLOTS="1")[1], run(folder, *words)[1]) for _ in rounds
+                (run(folder, *words, command=without)[1], run(folder, *words)[1]) for _ in rounds
             ]
             compare(f"3 epochs, {name}", ["without plots", "with plots"], ends)
     print(f"1 thread per process, median of {len(rounds)} rounds; {machine()}")

@@ -89,6 +89,7 @@ def steps_of_run_py(arch, data, clock):
         weights="none",
         devices=1,
         num_nodes=1,
+        sync_batchnorm=False,
         max_epochs=2,
         log_path=tempfile.mkdtemp(),
         experiment_name="steps",
