@@ -64,6 +64,7 @@ def make_trainer(hparams, class_names, accelerator, precision):
         num_nodes=hparams.num_nodes,
         precision=precision,
         strategy=strategy(hparams),
+        sync_batchnorm=hparams.sync_batchnorm,
         max_epochs=hparams.max_epochs,
         logger=TensorBoardLogger(
             hparams.log_path,

@@ -187,6 +187,12 @@ def add_distributed_arguments(parser):
         help="floating-point precision; auto is 16-mixed on GPUs, 32-true on CPUs",
     )
     parser.add_argument(
+        "--sync_batchnorm",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compute batch norm over all processes, not in each one; GPUs only",
+    )
+    parser.add_argument(
         "--timeout_min",
         type=number(int, 1, 10080),
         default=5,

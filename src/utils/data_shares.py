@@ -28,8 +28,8 @@ def training_share(data, dataset):
     """
     (count, rank), size = processes(data), data.batch_size
     sampler = DistributedSampler(dataset, count, rank, seed=data.seed)
-    # batch norm needs two images, so a last batch of one image is dropped
-    left_out = len(sampler) > size and len(sampler) % size == 1
+    # batch norm of a few images ruins the weights, so an incomplete last batch is dropped
+    left_out = len(sampler) > size
     # the workers of each process draw their own crops
     generator = torch.Generator().manual_seed(data.seed + rank)
     return {"sampler": sampler, "batch_size": size, "drop_last": left_out, "generator": generator}

@@ -20,7 +20,7 @@ def hardware(hparams):
     """Return Lightning's accelerator and precision, and log how the work is divided.
 
     Raises:
-        UserError: if there are too few GPUs, or if 16-mixed is requested on a CPU.
+        UserError: if there are too few GPUs, or if an argument needs GPUs and there are none.
     """
     accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
     num_gpus = torch.cuda.device_count()
@@ -36,6 +36,8 @@ def hardware(hparams):
         )
     if accelerator == "cpu" and precision == "16-mixed":
         raise UserError("--precision 16-mixed needs a GPU: on a CPU use 32-true or bf16-mixed")
+    if accelerator == "cpu" and hparams.sync_batchnorm:
+        raise UserError("--sync_batchnorm needs GPUs: on a CPU leave it out")
     if precision == "auto":
         precision = "16-mixed" if accelerator == "gpu" else "32-true"
     images = hparams.batch_size // (hparams.num_nodes * devices)

@@ -105,6 +105,17 @@ def test_the_split_is_seeded_and_shares_no_image(sample_data):
     assert sorted(parts[0][0] + parts[0][1]) == list(range(1500))
 
 
+def test_a_split_does_not_depend_on_earlier_calls(sample_data):
+    used, fresh = CIFAR10DataModule(sample_data), CIFAR10DataModule(sample_data)
+
+    used.split(300)
+    used.setup("fit")
+    repeated = [used.split(1500), used.split(300), used.split(1500)]
+
+    assert repeated == [fresh.split(1500), fresh.split(300), fresh.split(1500)]
+    assert repeated[0] == repeated[2]
+
+
 def test_pixels_equal_those_of_the_torchvision_pipeline(sample_data):
     data = MNISTDataModule(sample_data)
     data.setup("test")
@@ -387,15 +398,23 @@ def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_p
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 4, 8, 16, 32])
-def test_no_training_batch_has_a_single_image(num_processes):
-    for length in (1350, 45_000, 45_001):
-        process = Process(num_processes, 0, 64 // num_processes)
-        settings = data_shares.training_share(process, range(length))
-        sampler, drop = settings["sampler"], settings["drop_last"]
-        batches = list(BatchSampler(sampler, settings["batch_size"], drop))
+@pytest.mark.parametrize("length", [64, 1350, 45_000, 45_001])
+def test_an_incomplete_last_batch_is_left_out_of_the_training(num_processes, length):
+    size = 64 // num_processes
+    settings = data_shares.training_share(Process(num_processes, 0, size), range(length))
 
-        assert min(map(len, batches)) > 1
-        assert sum(map(len, batches)) >= len(sampler) - 1
+    batches = list(BatchSampler(settings["sampler"], size, settings["drop_last"]))
+
+    assert {len(batch) for batch in batches} == {size}
+    assert len(batches) == length // 64
+
+
+def test_a_training_set_smaller_than_a_batch_is_used_nevertheless():
+    settings = data_shares.training_share(Process(2, 0, 32), range(20))
+
+    batches = list(BatchSampler(settings["sampler"], 32, settings["drop_last"]))
+
+    assert [len(batch) for batch in batches] == [10]
 
 
 class Chance(Dataset):
@@ -482,9 +501,15 @@ def test_missing_hardware_is_reported_in_one_sentence(monkeypatch, settings, sen
         distributed.hardware(hparams(*settings))
 
 
-def hparams(accelerator, precision, devices=1):
+def test_batch_norm_over_all_processes_needs_gpus():
+    with pytest.raises(UserError, match="--sync_batchnorm needs GPUs: on a CPU leave it out"):
+        distributed.hardware(hparams("cpu", "auto", sync_batchnorm=True))
+
+
+def hparams(accelerator, precision, devices=1, sync_batchnorm=False):
     names = {"num_nodes": 1, "devices": devices, "batch_size": 64, "learning_rate": 0.1}
-    return type("Hparams", (), {**names, "accelerator": accelerator, "precision": precision})
+    names |= {"accelerator": accelerator, "precision": precision, "sync_batchnorm": sync_batchnorm}
+    return type("Hparams", (), names)
 
 
 def test_gpus_that_a_process_does_not_see_are_counted(monkeypatch):

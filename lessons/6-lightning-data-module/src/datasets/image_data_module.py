@@ -100,7 +100,11 @@ class ImageDataModule(L.LightningDataModule):
         return ImagesInMemory(images, labels, self.mean, self.std, **augment)
 
     def split(self, length):
-        """Return the indices of the training images and of the validation images."""
+        """Return the indices of the training images and of the validation images.
+
+        They depend on seed, val_split and length only: every call returns the same ones.
+        """
+        self.generator = torch.Generator().manual_seed(self.seed)
         shares = [1 - self.val_split, self.val_split]
         return [part.indices for part in random_split(range(length), shares, self.generator)]
 
