@@ -56,29 +56,23 @@ def make_data(arch):
     return RandomImages("none", batch_size=SIZE)
 
 
-class Clock:
-    """Notes when each step ends; the first fifth of the steps warms up."""
-
-    def __init__(self):
-        self.times = []
-
-    def per_step(self):
-        times = self.times[len(self.times) // 5 :]
-        return statistics.median(after - before for before, after in pairwise(times))
-
-
-def steps_of_run_py(arch, data, clock):
-    """Train with all that run.py adds: metrics, logger, checkpoints, profiler and plots."""
+def note_steps(times):
+    """Return a callback that notes when each step of the current epoch ends."""
     import lightning as L
-
-    from src import main as program
 
     class Steps(L.Callback):
         def on_train_epoch_start(self, trainer, pl_module):
-            clock.times.clear()
+            times.clear()
 
         def on_train_batch_end(self, *_):
-            clock.times.append(time.perf_counter())
+            times.append(time.perf_counter())
+
+    return Steps()
+
+
+def steps_of_run_py(arch, data, times, folder):
+    """Train with all that run.py adds: metrics, logger, checkpoints, profiler and plots."""
+    from src import main as program
 
     hparams = SimpleNamespace(
         arch=arch,
@@ -91,18 +85,18 @@ def steps_of_run_py(arch, data, clock):
         num_nodes=1,
         sync_batchnorm=False,
         max_epochs=2,
-        log_path=tempfile.mkdtemp(),
+        log_path=folder,
         experiment_name="steps",
         run_number=0,
         debugging={},
     )
     model = program.make_model(hparams, data)
     trainer = program.make_trainer(hparams, data.classes, "cpu", "32-true")
-    trainer.callbacks.append(Steps())
+    trainer.callbacks.append(note_steps(times))
     trainer.fit(model, datamodule=data)
 
 
-def steps_of_trainer(arch, data, clock):
+def steps_of_trainer(arch, data, times, folder):
     """Train with Lightning alone: its own logger and checkpoints, no metrics, profiler or plots."""
     import lightning as L
     import torch
@@ -121,23 +115,18 @@ def steps_of_trainer(arch, data, clock):
             images, labels = batch
             return torch.nn.functional.cross_entropy(self.network(images), labels)
 
-        def on_train_epoch_start(self):
-            clock.times.clear()
-
-        def on_train_batch_end(self, *_):
-            clock.times.append(time.perf_counter())
-
     trainer = L.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=2,
-        default_root_dir=tempfile.mkdtemp(),
+        default_root_dir=folder,
+        callbacks=[note_steps(times)],
         enable_progress_bar=False,
     )
     trainer.fit(Bare(), datamodule=data)
 
 
-def steps_of_loop(arch, data, clock, fast):
+def steps_of_loop(arch, data, times, fast):
     """Train with PyTorch alone; fast: with a fused optimizer, and channels last in memory."""
     import torch
     import torchvision
@@ -148,12 +137,12 @@ def steps_of_loop(arch, data, clock, fast):
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fast)
     data.setup("fit")
     for _ in range(2):
-        clock.times.clear()
+        times.clear()
         for images, labels in data.train_dataloader():
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(images), labels).backward()
             optimizer.step()
-            clock.times.append(time.perf_counter())
+            times.append(time.perf_counter())
 
 
 def measure(arch, trained_by):
@@ -161,14 +150,16 @@ def measure(arch, trained_by):
 
     sys.path.insert(0, str(ROOT))
     torch.manual_seed(0)
-    data, clock = make_data(arch), Clock()
-    if trained_by == "run.py":
-        steps_of_run_py(arch, data, clock)
-    elif trained_by == "Trainer alone":
-        steps_of_trainer(arch, data, clock)
-    else:
-        steps_of_loop(arch, data, clock, fast=trained_by == LOOP)
-    print(clock.per_step())
+    data, times = make_data(arch), []
+    with tempfile.TemporaryDirectory() as folder:
+        if trained_by == "run.py":
+            steps_of_run_py(arch, data, times, folder)
+        elif trained_by == "Trainer alone":
+            steps_of_trainer(arch, data, times, folder)
+        else:
+            steps_of_loop(arch, data, times, fast=trained_by == LOOP)
+    warm = times[len(times) // 5 :]  # the first fifth warms up
+    print(statistics.median(after - before for before, after in pairwise(warm)))
 
 
 def seconds(arch, trained_by):
