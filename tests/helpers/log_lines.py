@@ -23,7 +23,6 @@ WANTED = [
 ]
 TIME = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) )?"
 LINE = re.compile(f"{TIME}({'|'.join(WANTED)})")
-MAX_SUMMARY = 10
 
 
 def unexpected_lines(log):

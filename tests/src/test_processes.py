@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from clone import ROOT
+from practice_cluster import wait_until
 
 # what every process runs: it starts the others, then does what its argument says
 PROGRAM = """
@@ -43,17 +43,14 @@ def start(tmp_path):
         process.communicate()
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def described(folder):
     """Return what each process wrote about itself, once all have."""
     files = [folder / f"{rank}.json" for rank in range(3)]
-    wait_until(lambda: all(file.is_file() and file.read_text().endswith("}") for file in files))
+    wait_until(
+        lambda: all(file.is_file() and file.read_text().endswith("}") for file in files),
+        60,
+        "all processes have started",
+    )
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -83,7 +80,7 @@ def test_a_process_that_fails_ends_all_with_its_exit_code(start, tmp_path):
     rows = described(tmp_path)
 
     assert process.wait(60) == 3
-    wait_until(lambda: not any(is_running(row["pid"]) for row in rows))
+    wait_until(lambda: not any(is_running(row["pid"]) for row in rows), 60, "all have ended")
 
 
 def test_a_process_that_is_killed_is_named(start, tmp_path):
@@ -94,7 +91,7 @@ def test_a_process_that_is_killed_is_named(start, tmp_path):
 
     assert process.returncode == 128 + signal.SIGKILL
     assert message == "process 1 was ended by SIGKILL\n"
-    wait_until(lambda: not any(is_running(row["pid"]) for row in rows))
+    wait_until(lambda: not any(is_running(row["pid"]) for row in rows), 60, "all have ended")
 
 
 def test_no_process_outlives_the_first_one(start, tmp_path):
@@ -103,7 +100,7 @@ def test_no_process_outlives_the_first_one(start, tmp_path):
 
     process.kill()
 
-    wait_until(lambda: not any(is_running(row["pid"]) for row in rows[1:]))
+    wait_until(lambda: not any(is_running(row["pid"]) for row in rows[1:]), 60, "all have ended")
 
 
 def test_the_others_may_end_before_the_first_one(start, tmp_path):
