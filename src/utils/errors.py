@@ -50,6 +50,8 @@ def plain_errors():
             exit_with(error.code)
         raise
     except Exception as error:
+        if "killed by signal: Terminated" in traceback.format_exc():
+            exit_at_sigterm()  # data-loading workers received the signal before this process
         exit_with(explain(error) or traceback.format_exc())
 
 

@@ -92,6 +92,31 @@ def test_a_user_error_is_reported_in_one_sentence(statement, code, message, env,
 
 
 @pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
+def test_a_signal_that_ends_a_data_loading_worker_first_is_still_a_signal(env):
+    program = """
+import os, time
+from torch.utils.data import DataLoader, Dataset
+from src.utils.errors import plain_errors
+
+class Ending(Dataset):
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        os.kill(os.getpid(), 15)
+        time.sleep(60)
+
+with plain_errors():
+    next(iter(DataLoader(Ending(), num_workers=1)))
+"""
+
+    done = run_python(program, env, timeout=120)
+
+    assert exit_code(done.returncode) == 143
+    assert "ended by SIGTERM: scancel" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
 def test_an_interrupt_that_lightning_turns_into_an_exit_is_still_an_interrupt(env):
     program = """
 from src.utils.errors import plain_errors

@@ -35,5 +35,6 @@ srun $PYTHON run.py --local \
     --devices=1 \
     --accelerator=auto \
     --precision=auto \
+    --no-sync_batchnorm \
     --timeout_min=5 \
     --run_number=0
