@@ -42,9 +42,7 @@ def launch(parser, hparams):
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
-    # for a single trial, test-tube would use the first value of the list, not the user's
-    trials = hparams.generate_trials(hparams.nb_trials) if hparams.nb_trials > 1 else [hparams]
-    for trial in trials:
+    for trial in parser.trials(hparams):
         number = 0 if hparams.dry_run else make_run_folder(experiment)
         arguments = [*parser.words(trial), f"--run_number={number}"]
         script = job.script(hparams.experiment_name, experiment, number, arguments)

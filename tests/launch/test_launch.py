@@ -342,14 +342,21 @@ def test_a_closed_output_does_not_undo_the_job(login_node):
     assert (login_node.logs / "cifar10/version_0").exists()
 
 
-def test_a_python_without_the_packages_asks_to_activate_the_environment(login_node):
-    command = [sys.executable, "-S", "-E", "run.py"]
+WITHOUT_PACKAGES = [sys.executable, "-S", "-E", "run.py"]
 
-    done = subprocess.run(
-        command, cwd=login_node.folder, env=login_node.env, capture_output=True, text=True
-    )
 
-    one_sentence(done, "No module named", "source env/bin/activate")
+def test_a_launch_needs_only_python_itself(login_node):
+    done = login_node.clone.run(*WITHOUT_PACKAGES, env=login_node.env)
+
+    assert done.returncode == 0, done.stderr
+    assert len(login_node.scripts()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--local"], ["--nb_trials=2"]], ids=["train", "trials"])
+def test_a_python_without_the_packages_asks_to_activate_the_environment(login_node, arguments):
+    done = login_node.clone.run(*WITHOUT_PACKAGES, *arguments, env=login_node.env)
+
+    one_sentence(done, "a package is missing", "source env/bin/activate", "No module named")
 
 
 def test_a_path_that_slurm_would_expand_is_refused(login_node, tmp_path):

@@ -18,6 +18,8 @@ MEANINGS = {
     r"No space left|quota exceeded": "the disk or your quota is full{room};"
     " earlier files are kept: free some space, or write to another disk, and start again",
     r"MisconfigurationException": "Lightning refuses these settings",
+    r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
+    " env/bin/activate (docs/preparation.md)",
 }
 
 

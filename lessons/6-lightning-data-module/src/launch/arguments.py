@@ -91,7 +91,6 @@ def add_optimizer_arguments(parser):
         type=number(float, 1e-12, 1e3),
         default=1e-3,
         options=[1e-3, 3e-3, 3e-4, 1e-2, 1e-4],
-        tunable=True,
         help="learning rate of the optimizer; with --nb_trials, a different one per trial",
     )
     parser.add_argument(

@@ -4,8 +4,6 @@ import argparse
 import difflib
 import sys
 
-from test_tube import HyperOptArgumentParser
-
 from src.launch.sbatch_options import sbatch_options
 
 
@@ -17,7 +15,7 @@ class HelpFormatter(argparse.HelpFormatter):
         return action.help if silent else f"{action.help} (default: %(default)s)"
 
 
-class Parser(HyperOptArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Groups arguments, and treats dashes and underscores in their names as equivalent."""
 
     group = None  # the group in which the next argument is declared
@@ -30,6 +28,7 @@ class Parser(HyperOptArgumentParser):
             **kwargs,
         )
         self.group_of = {}  # name of an argument -> its group
+        self.options_of = {}  # name of an argument -> its values in the trials
         self.collections = []
 
     def begin_group(self, title, description=None, launch_only=False, collect_as=None):
@@ -50,6 +49,26 @@ class Parser(HyperOptArgumentParser):
         action = self.group.add_argument(*names, **kwargs)
         self.group_of[action.dest] = self.group
 
+    def opt_list(self, name, options, **kwargs):
+        """Declare an argument that has another of the options in each trial."""
+        self.add_argument(name, **kwargs)
+        self.options_of[name] = options
+
+    def trials(self, hparams):
+        """Return the arguments of each trial: those of hparams, with values from the options."""
+        if hparams.nb_trials == 1:
+            return [hparams]
+        # imported late: it imports PyTorch, which takes seconds
+        from test_tube import HyperOptArgumentParser
+
+        search = HyperOptArgumentParser()
+        for name, options in self.options_of.items():
+            search.opt_list(name, default=options[0], options=options, tunable=True)
+        names = [name.removeprefix("--") for name in self.options_of]
+        trials = search.parse_args([]).generate_trials(hparams.nb_trials)
+        chosen = [{name: getattr(trial, name) for name in names} for trial in trials]
+        return [argparse.Namespace(**{**vars(hparams), **values}) for values in chosen]
+
     def known(self):
         """Return the names of all arguments declared so far."""
         return [name for action in self._actions for name in action.option_strings]
@@ -59,11 +78,9 @@ class Parser(HyperOptArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
         self.given = own = [self.spelled(word) for word in words[:end]]
-        # test-tube accepts a stray word that equals some argument's value, such as False
-        _, unknown = self.parse_known_args(own, namespace)
+        hparams, unknown = self.parse_known_args(own, namespace)
         if unknown:
             self.refuse(unknown[0])
-        hparams = super().parse_args(own, namespace)
         try:
             hparams.sbatch_options = sbatch_options(words[end + 1 :], self.known())
         except ValueError as error:
