@@ -9,8 +9,13 @@ try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
     from src.launch.layout import check_tasks, gpus_per_node
-    from src.launch.processes import start_processes
-    from src.launch.run_folder import make_run_folder, remove_empty_run_folder, submit_run
+    from src.launch.processes import is_child, start_processes
+    from src.launch.run_folder import (
+        discard_run_folder,
+        make_run_folder,
+        prepare_run_folder,
+        submit_run,
+    )
     from src.launch.sbatch_options import job_options
     from src.utils.errors import UserError, plain_errors
     from src.utils.slurm import in_step
@@ -44,12 +49,13 @@ def launch(parser, hparams):
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
     for trial in parser.trials(hparams):
         number = 0 if hparams.dry_run else make_run_folder(experiment)
-        arguments = [*parser.words(trial), f"--run_number={number}"]
+        words = parser.words(trial)
+        arguments = [*words, f"--run_number={number}"]
         script = job.script(hparams.experiment_name, experiment, number, arguments)
         if hparams.dry_run:
             print(script, end="")
         else:
-            submit_run(job, script, experiment, number)
+            submit_run(job, script, experiment, number, words)
 
 
 def train(parser, hparams):
@@ -60,9 +66,10 @@ def train(parser, hparams):
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"
-    # under srun, only rank 0 creates a run folder
-    if hparams.run_number is None and os.environ.get("SLURM_PROCID", "0") == "0":
-        settings["run_number"] = make_run_folder(experiment)
+    # of several processes, only the first one writes to the run folder
+    if not is_child() and os.environ.get("SLURM_PROCID", "0") == "0":
+        number = prepare_run_folder(experiment, hparams.run_number, parser.words(hparams))
+        settings["run_number"] = number
     if hparams.devices > 1 and not in_step():
         words = [str(Path(__file__).resolve()), f"--run_number={settings['run_number']}"]
         start_processes(hparams.devices, [*words, *sys.argv[1:]])
@@ -71,12 +78,15 @@ def train(parser, hparams):
 
         train_network(argparse.Namespace(**settings))
     finally:
-        remove_empty_run_folder(experiment, settings["run_number"])
+        if hparams.run_number is None:  # otherwise it is the folder of a job or of process 0
+            discard_run_folder(experiment, settings["run_number"])
 
 
 def main():
     parser, hparams = parse_args()
-    os.chdir(Path(__file__).resolve().parent)  # paths are relative to the repository's root
+    root = Path(__file__).resolve().parent
+    if (root / "cluster").is_dir():  # not in the copy that a job runs: see src/launch/provenance.py
+        os.chdir(root)  # paths are relative to the repository's root
     local = hparams.local if hparams.local is not None else not has_slurm()
     if hparams.dry_run or not local:
         launch(parser, hparams)

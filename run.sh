@@ -13,9 +13,11 @@
 set -euo pipefail
 # Slurm runs a copy of this file; SLURM_SUBMIT_DIR is the folder where sbatch was called
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
-[ -f run.py ] || { echo "No run.py in $PWD: call sbatch in the repository's root." >&2; exit 1; }
+[ -f cluster/job_env.sh ] ||
+    { echo "No cluster/job_env.sh in $PWD: call sbatch in the repository's root." >&2; exit 1; }
 # this site's modules and Python, see site.example.sh
 source cluster/job_env.sh
+same_lesson 8-distributed-training
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
     # as many threads per process as CPUs per task

@@ -55,6 +55,15 @@ single_task() {
     fi
 }
 
+# for run.sh, of which Slurm runs a copy: "git switch" may have changed the program since sbatch
+same_lesson() {
+    if ! grep -qsx "same_lesson $1" run.sh; then
+        echo "This job was submitted for lesson $1, but $PWD now contains another lesson: run" \
+            "git switch $1, then submit the job again." >&2
+        exit 1
+    fi
+}
+
 # --- the end: a process ended by SIGKILL cannot report that itself; the exit code is unchanged
 explain_signal() {
     local code=$? name

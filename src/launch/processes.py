@@ -13,13 +13,18 @@ from src.utils.errors import exit_with
 PIPE = "HPC_STARTER_PIPE"
 
 
+def is_child():
+    """Return whether start_processes started this process."""
+    return PIPE in os.environ
+
+
 def start_processes(devices, words):
     """Run a Python program as processes 1 to devices - 1; this process becomes process 0.
 
     Lightning could start them, but only after this process has imported everything; started here,
     all of them import at the same time. If one fails, all end.
     """
-    if PIPE in os.environ:
+    if is_child():
         read_end = int(os.environ[PIPE])
         threading.Thread(target=end_with_process_0, args=[read_end], daemon=True).start()
         return

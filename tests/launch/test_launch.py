@@ -302,7 +302,10 @@ def test_a_failing_site_file_submits_nothing_and_says_why(login_node, line):
         "echo warning: maintenance; echo 55",
         "echo '55;cluster'",
         "printf 'Gr\\xfcsse\\n55\\n'",
-        "echo 55; exit 1",
+        "echo Submitted batch job 55",
+        "echo Submitted batch job 55 on cluster x",
+        "echo 55; echo 3 hours are left of your budget",
+        "echo job 7 will be charged to you; echo 55",
     ],
 )
 def test_the_job_id_is_found_in_any_sbatch_output(login_node, answer):
@@ -314,10 +317,27 @@ def test_the_job_id_is_found_in_any_sbatch_output(login_node, answer):
     assert done.stdout == "job 55 -> logs/cifar10 (version_0)\n"
 
 
-def test_an_sbatch_without_output_makes_no_job(login_node):
-    login_node.install("sbatch", "#!/bin/bash\nexit 0\n")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "exit 0",
+        "echo accepted",
+        "echo 55; echo 1000",
+        "echo 55; exit 1",
+        "echo your request was sent >&2",
+    ],
+)
+def test_what_may_belong_to_a_job_is_kept_if_the_answer_of_sbatch_is_unclear(login_node, answer):
+    login_node.install("sbatch", f"#!/bin/bash\n{answer}\n")
 
-    one_sentence(login_node.launch(), "not submitted: sbatch printed no job id (exit code 0)")
+    done = login_node.launch("--nb_trials=3")
+    following = login_node.launch()
+
+    one_sentence(done, "perhaps submitted: ", "squeue --me", "slurm_scripts/version_0.sh")
+    assert (login_node.logs / "cifar10/slurm_scripts/version_0.sh").is_file()
+    assert (login_node.logs / "cifar10/version_0/code/run.py").is_file()
+    one_sentence(following, "slurm_scripts/version_1.sh")
 
 
 def test_variables_left_in_the_shell_do_not_override_the_script(login_node):

@@ -66,6 +66,21 @@ def test_a_second_launch_has_its_own_folders(login_node):
         assert len(list(folder.glob("checkpoints/*.ckpt"))) == 1
 
 
+def test_a_waiting_job_runs_the_program_that_it_was_submitted_with(login_node):
+    [job] = login_node.launch_jobs("--max_epochs=1", "--", "--hold")
+
+    login_node.clone.git("switch", "--quiet", BRANCHES[0])
+    login_node.run(["scontrol", "release", job])
+    state = login_node.wait(job, timeout=180)
+
+    log = login_node.log(job)
+    assert state == "COMPLETED", log + login_node.log(job, "err")
+    assert "INFO network: " in log  # lesson 4 has no summary
+    run = login_node.folder / "logs/mnist/version_0"
+    assert "torch==" in (run / "packages.txt").read_text()
+    assert (run / "DONE.json").is_file()
+
+
 def test_trials_differ_in_their_learning_rate(login_node):
     jobs = login_node.launch_jobs("--nb_trials=2", "--max_epochs=1")
 

@@ -41,6 +41,24 @@ def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
         assert list(folder.glob("events.out.tfevents.*"))
 
 
+OTHER_LESSONS = [BY_SBATCH[1], "4-auto-slurm-script-generation", "8-distributed-training"]
+
+
+@pytest.mark.parametrize("other", OTHER_LESSONS)
+def test_a_waiting_job_refuses_the_program_of_another_lesson(cluster, module_clone, other):
+    module_clone.git("switch", "--quiet", BY_SBATCH[0])
+    job = cluster.submit(module_clone.folder / "run.sh", "--hold", cwd=module_clone.folder)
+
+    module_clone.git("switch", "--quiet", other)
+    cluster.run(["scontrol", "release", job])
+    state = cluster.wait(job)
+
+    log = (module_clone.folder / f"slurm.{job}.out").read_text()
+    assert state == "FAILED"
+    assert log.startswith(f"This job was submitted for lesson {BY_SBATCH[0]}, but ")
+    assert log.count("\n") == 1
+
+
 def test_the_accounting_shows_the_resources_of_a_lesson(cluster, module_clone):
     module_clone.git("switch", "--quiet", BY_SBATCH[2])
     job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)

@@ -18,7 +18,7 @@ set -euo pipefail
 # this site's modules and Python, see site.example.sh
 source cluster/job_env.sh
 # the last command, so that its exit code is the job's
-srun $PYTHON run.py --local \
+srun $PYTHON logs/mnist/version_0/code/run.py --local \
     --experiment_name=mnist \
     --log_path=logs \
     --num_workers=2 \

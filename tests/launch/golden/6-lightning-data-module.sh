@@ -18,7 +18,7 @@ set -euo pipefail
 # this site's modules and Python, see site.example.sh
 source cluster/job_env.sh
 # the last command, so that its exit code is the job's
-srun $PYTHON run.py --local \
+srun $PYTHON logs/cifar10/version_0/code/run.py --local \
     --experiment_name=cifar10 \
     --log_path=logs \
     --dataset=cifar10 \

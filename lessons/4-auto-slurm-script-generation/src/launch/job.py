@@ -15,6 +15,8 @@ from src.utils.errors import UserError
 # the script up to srun, with {{placeholders}}; it does not use --signal, since a signal ends a
 # program that has no handler for it
 TEMPLATE = Path(__file__).with_name("job.sh")
+# the line with the job id, from sbatch --parsable or from a wrapper that does not pass it on
+JOB_ID = r"^(?:Submitted batch job )?(\d+)(?:;[\w.-]+| on cluster [\w.-]+)?\s*$"
 
 
 def has_slurm():
@@ -37,6 +39,10 @@ def in_lines(start, words):
     return " \\\n    ".join([start, *map(shlex.quote, words)]) + "\n"
 
 
+class NotSubmittedError(UserError):
+    """Slurm has not accepted the job."""
+
+
 @dataclass
 class Job:
     """The resources that a job requests, named as in Slurm."""
@@ -50,7 +56,7 @@ class Job:
     options: Sequence[str] = ()  # more sbatch options, such as --constraint=a100
 
     def script(self, name, log_path, number, arguments):
-        """Return the batch script of run `number`; it calls run.py with these arguments."""
+        """Return the batch script of run `number`; it calls the run's copy of run.py."""
         values = {
             "name": name,
             "nodes": self.nodes,
@@ -63,23 +69,27 @@ class Job:
             "number": number,
             "option": "\n#SBATCH ".join(self.options),
         }
-        return fill(TEMPLATE.read_text(), values) + in_lines(
-            "srun $PYTHON run.py --local", arguments
-        )
+        program = shlex.quote(f"{log_path}/version_{number}/code/run.py")
+        command = in_lines(f"srun $PYTHON {program} --local", arguments)
+        return fill(TEMPLATE.read_text(), values) + command
 
     def submit(self, script):
         """Pass a script to sbatch and return the job id.
 
         Raises:
-            UserError: with sbatch's message, if no job was submitted.
+            NotSubmittedError: with sbatch's message, if no job was submitted.
+            UserError: if it is not clear whether a job was submitted.
         """
         command = ["bash", Path(__file__).with_name("submit.sh"), script]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-        # site.sh or an sbatch wrapper may print more; the last word is the job id
-        job = (done.stdout.split() or [""])[-1].partition(";")[0]
-        if not job.isdecimal():
-            silent = f"sbatch printed no job id (exit code {done.returncode})"
-            why = " ".join(done.stderr.split()) or silent
-            raise UserError(f"not submitted: {why}; see sinfo and site.sh")
+        said = " ".join(f"{done.stderr} {done.stdout}".split())
+        ids = set(re.findall(JOB_ID, done.stdout, re.MULTILINE))
+        if done.returncode and not ids:
+            why = said or f"sbatch printed nothing (exit code {done.returncode})"
+            raise NotSubmittedError(f"not submitted: {why:.1000}; see sinfo and site.sh")
+        if done.returncode or len(ids) != 1:
+            found = f"sbatch's answer (exit code {done.returncode}) is {said!r:.1000}"
+            remedy = f"look for the job with squeue --me; its script is {script}"
+            raise UserError(f"perhaps submitted: {found}; {remedy}")
         sys.stderr.write(done.stderr)
-        return job
+        return ids.pop()

@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from src.launch.job import NotSubmittedError
+from src.launch.provenance import RECORDS, ROOT, record_packages, record_run
 from src.utils.errors import UserError
 
 
@@ -26,14 +29,43 @@ def make_run_folder(experiment):
         raise UserError(f"{reason}; choose another --log_path") from None
 
 
-def remove_empty_run_folder(experiment, number):
+def prepare_run_folder(experiment, number, arguments):
+    """Return the number of a run, after recording in its folder what is needed to repeat it.
+
+    Raises:
+        UserError: with the reason, if the folder cannot be written to.
+    """
+    number = make_run_folder(experiment) if number is None else number
+    folder = Path(experiment, f"version_{number}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "code").resolve() != ROOT:  # a job runs the copy in its own folder
+            record_run(folder, arguments)
+        record_packages(folder)
+    except OSError as error:
+        discard_run_folder(experiment, number)
+        reason = f"cannot write to {folder} ({error.strerror})"
+        raise UserError(f"{reason}; choose another --log_path") from None
+    return number
+
+
+def discard_run_folder(experiment, number):
     """Remove the folder of a run that wrote nothing, for example because it failed at once."""
-    with suppress(OSError):  # the folder is not empty
-        Path(experiment, f"version_{number}").rmdir()
+    folder = Path(experiment, f"version_{number}")
+    with suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= set(RECORDS):
+            shutil.rmtree(folder)
 
 
-def submit_run(job, text, experiment, number):
-    """Save the batch script of a run, submit it, and print the job id.
+def discard_run(experiment, number):
+    """Remove the script and the folder of a run that was not submitted."""
+    with suppress(OSError):
+        Path(experiment, "slurm_scripts", f"version_{number}.sh").unlink()
+    discard_run_folder(experiment, number)
+
+
+def submit_run(job, text, experiment, number, arguments):
+    """Record a run in its folder, save its batch script, submit it, and print the job id.
 
     Raises:
         UserError: with the reason, if the script cannot be written or submitted.
@@ -42,15 +74,16 @@ def submit_run(job, text, experiment, number):
     try:
         for folder in ("slurm_out_logs", "slurm_err_logs", "slurm_scripts"):
             Path(experiment, folder).mkdir(exist_ok=True)
+        record_run(Path(experiment, f"version_{number}"), arguments)
         script.write_text(text)
     except OSError as error:
+        discard_run(experiment, number)
         reason = f"cannot write to {error.filename or script} ({error.strerror})"
         raise UserError(f"{reason}; choose another --log_path") from None
     try:
         job_id = job.submit(script)
-    except UserError:
-        script.unlink()  # a script left behind would look submitted
-        Path(experiment, f"version_{number}").rmdir()
+    except NotSubmittedError:
+        discard_run(experiment, number)
         raise
     except KeyboardInterrupt:
         raise UserError(f"interrupted: check with squeue whether {script} was submitted") from None
