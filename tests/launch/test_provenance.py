@@ -1,6 +1,7 @@
 """What a run records in its folder to be repeated: make test-fast."""
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -110,6 +111,33 @@ def test_a_clone_without_git_says_so(login_node):
 
     assert (run / "commit.txt").read_text().startswith("unknown")
     assert (run / "code/run.py").is_file()
+
+
+@pytest.fixture
+def small_disk(login_node):
+    """A folder of the clone with less room than the program needs."""
+    folder = login_node.folder / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["--local"]], ids=["job", "local"])
+def test_a_start_on_a_full_disk_leaves_nothing(login_node, small_disk, arguments):
+    done = login_node.launch("--experiment_name=first", "--log_path=small", *arguments)
+
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "choose another --log_path" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not login_node.scripts()
+    assert not [path for path in small_disk.rglob("*") if path.is_file()]
+    assert not list(small_disk.rglob("version_*"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Record in the folder of a run what it needs to be repeated: code, command, commit, packages."""
 
 import ast
+import errno
 import shlex
 import shutil
 import subprocess
@@ -60,7 +61,16 @@ def copy_program(target):
     """Copy run.py, src, and the other files of the repository that they import."""
     shutil.rmtree(target, ignore_errors=True)  # of an earlier run with the same number
     leave_out = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "src", target / "src", ignore=leave_out, ignore_dangling_symlinks=True)
+    try:
+        shutil.copytree(
+            ROOT / "src",
+            target / "src",
+            ignore=leave_out,
+            ignore_dangling_symlinks=True,
+        )
+    except shutil.Error as error:  # lists all files that it could not copy
+        _, file, reason = error.args[0][0]
+        raise OSError(errno.EIO, reason, file) from None
     shutil.copy(ROOT / "run.py", target)
     to_read = [file.relative_to(target) for file in target.rglob("*.py")]
     while to_read:
