@@ -17,7 +17,17 @@ if [ -z "$PYTHON" ]; then
             "or set VENV or PYTHON in site.sh." >&2
         exit 1
     fi
+    if [ ! -x "$VENV/bin/python" ]; then
+        echo "$VENV/bin/python does not run here: load the module of its Python in site.sh, or create" \
+            "the environment again as described in docs/preparation.md." >&2
+        exit 1
+    fi
+    # as in a login shell, like site.sh
+    set +eu +o pipefail
     source "$VENV/bin/activate"
+    set -euo pipefail
+    # activate names the folder where the environment was created; it may have been moved since
+    PATH="$(cd "$VENV/bin" && pwd):$PATH"
     PYTHON=python
 else
     if [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then

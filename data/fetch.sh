@@ -33,7 +33,7 @@ get_set() { # key, name of the set's folder, MB needed, mirrors, arguments of th
 }
 
 read_arguments() {
-    local mirror
+    local mirror start=$PWD
     where=${1:+ $(printf %q "$1")}
     again="bash data/get_$key.sh$where"
     case ${1:-} in
@@ -50,11 +50,10 @@ read_arguments() {
     for mirror in "${mirrors[@]}"; do
         [[ $mirror == https://* ]] || misuse "$mirror is not an https:// URL: correct or unset $variable"
     done
-    # site.sh need not work with -eu
-    set +eu
-    # shellcheck source=/dev/null
-    if [ -f "$here/../site.sh" ]; then source "$here/../site.sh"; fi
-    set -eu
+    # DATA_DIR of site.sh
+    cd "$here/.."
+    source cluster/site_env.sh
+    cd "$start"
     folder=${1:-${DATA_DIR:-$here}}
 }
 

@@ -29,13 +29,14 @@ def gpus_per_node(devices):
     """Return the value of --gres; GRES in site.sh is this site's name for its GPUs.
 
     Raises:
-        UserError: if site.sh fails, or GRES is not a valid name.
+        UserError: if site.sh cannot be read, or GRES is not a valid name.
     """
-    script = 'set -e; source cluster/site_env.sh >&2; echo "${GRES:-gpu}"'
-    done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
+    script = 'source cluster/site_env.sh >&2; echo "${GRES:-gpu}"'
+    command, pipe = ["bash", "-c", script], subprocess.PIPE
+    done = subprocess.run(command, stdout=pipe, encoding="utf-8", errors="replace")
     if done.returncode:
         raise UserError("site.sh ended with the error above: fix it, then launch again")
-    gres = (done.stdout.splitlines() or [""])[-1]
+    gres = done.stdout.removesuffix("\n")
     # a name, and optionally a type that contains a letter, such as a100 or 3g.20gb; no count
     if not re.fullmatch(r"[A-Za-z]\w*(:[\w.-]*[A-Za-z][\w.-]*)?", gres):
         rule = "it must be a name, or a name and a type, such as gpu or gpu:a100, without a count"

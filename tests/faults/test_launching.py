@@ -39,6 +39,19 @@ def test_f15_a_request_that_slurm_refuses_is_not_submitted(login_node, page, rea
     page("Slurm refuses the job", done.stderr)
 
 
+def test_a_site_file_that_exits_submits_nothing(login_node, page):
+    site = login_node.folder / "site.sh"
+    site.write_text("exit 0\n")
+
+    done = login_node.launch()
+    site.unlink()
+
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert not left_behind(login_node)
+    page("site.sh cannot be read", done.stderr)
+
+
 def test_f15_a_launch_without_sbatch_leaves_nothing_behind(login_node, page, tmp_path):
     for tool in ("bash", "cat"):
         (tmp_path / tool).symlink_to(shutil.which(tool))

@@ -414,10 +414,17 @@ def test_an_invalid_gpu_name_is_refused_in_one_sentence(site, gres):
 
 
 def test_an_unreadable_site_file_is_not_reported_as_a_gpu_error(site):
-    site("false_command\n")
+    site("if\n")
 
     with pytest.raises(UserError, match=r"^site\.sh ended with the error above: fix it"):
         gpus_per_node(1)
+
+
+@pytest.mark.parametrize("line", ["[ -d /x ] && export X=1", "false", "printf 'Gr\\xfcsse'"])
+def test_what_a_login_shell_ignores_does_not_hide_the_gpus(site, line):
+    site(f"export GRES=gpu:a100\n{line}\n")
+
+    assert gpus_per_node(2) == "gpu:a100:2"
 
 
 def test_gpus_reach_the_script(program):

@@ -151,6 +151,36 @@ def test_sourcing_the_environment_elsewhere_is_refused_in_one_sentence(site, tmp
     assert done.stderr == f"No cluster/site_env.sh in {elsewhere}: {sentence}"
 
 
+def test_an_environment_that_was_moved_is_used(site):
+    site.install("env/bin/python", 'exec "$REAL_PYTHON" "$@"')
+    site.install("env/bin/activate", 'PATH="/old/path/env/bin:$PATH"')
+
+    done = site.run(REAL_PYTHON=sys.executable, VENV="env", PATH="/usr/bin:/bin")
+
+    assert done.stdout == "hello\n", done.stderr
+
+
+def test_an_environment_without_its_python_is_reported_in_one_sentence(site):
+    site.install("env/bin/activate", "")
+    (site.folder / "env/bin/python").symlink_to("/module/not/loaded/bin/python3")
+
+    done = site.run(VENV="env")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("env/bin/python does not run here: load the module of its Python")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["false", "return 3", ": $UNSET; false | true", "[ -d /x ]"])
+def test_an_activate_script_that_fails_does_not_end_the_job(site, line):
+    site.install("env/bin/python", 'exec "$REAL_PYTHON" "$@"')
+    site.install("env/bin/activate", line)
+
+    done = site.run(REAL_PYTHON=sys.executable, VENV="env")
+
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
 def test_a_python_variable_left_in_the_shell_is_ignored(site):
     done = site.run(PYTHON="/usr/bin/false")
 
@@ -203,7 +233,7 @@ def test_a_single_process_program_refuses_more_tasks(site, tasks, code):
 # --- site.sh and the end
 
 
-@pytest.mark.parametrize("line", ["exit 0", "exit 3", "if [ x = ; then", "no_such_command"])
+@pytest.mark.parametrize("line", ["exit 0", "exit 3", "set -e; false", "set -u; echo $NOPE"])
 def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(site, line):
     site.write(f"{line}\n")
 
@@ -213,6 +243,76 @@ def test_a_site_file_that_ends_the_job_does_not_look_like_a_training(site, line)
     assert done.stderr.splitlines()[-1] == (
         "site.sh has ended this script: fix the error above, or remove the exit from site.sh"
     )
+
+
+HARMLESS = {
+    "a test that is false": "[ -d /x ] && export X=1",
+    "a variable that is not set": 'export X="$UNSET_BY_THE_SITE:/opt"',
+    "a module that is missing": "module load nothing",
+    "a failing pipeline": "false | true",
+    "a return": "return 3",
+    "a variable with the name of ours": "root=/ site=/ PWD=/",
+    "a trap": "trap 'echo bye >&2; exit 3' EXIT",
+}
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_what_a_login_shell_ignores_does_not_end_the_job(site, kind):
+    site.write(f"export FIRST=1\n{HARMLESS[kind]}\n")
+
+    done = site.run("import os; print(os.environ['FIRST'], os.getcwd())")
+
+    assert (done.returncode, done.stdout) == (0, f"1 {site.folder}\n"), done.stderr
+
+
+def test_errors_after_the_site_file_end_the_job(site):
+    site.write("set +e\n")
+
+    for failure in ("false", "echo $NOPE", "false | true"):
+        done = site.run(script=f"source cluster/job_env.sh\n{failure}\necho too far\n")
+        assert (done.returncode, done.stdout) == (1, ""), failure
+
+
+def test_a_site_file_does_not_see_the_arguments_of_a_script_and_keeps_them(site):
+    site.write('echo "$# for the site"; set -- other\n')
+
+    done = site.run(script='set -- "a b" c\nsource cluster/job_env.sh\nprintf "%s\\n" "$@"\n')
+
+    assert done.stdout == "0 for the site\na b\nc\n", done.stderr
+
+
+def test_a_site_file_with_a_syntax_error_is_reported(site):
+    site.write("export VENV=/other\nif [ x = ; then\n")
+
+    done = site.run()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "site.sh: line 3: syntax error" in done.stderr
+    assert done.stderr.splitlines()[-1] == "site.sh cannot be read: fix the error above"
+
+
+@pytest.mark.parametrize("text", ["export A=1\r\n", "\ufeffexport A=1\n"])
+def test_a_site_file_from_windows_is_refused_in_one_sentence(site, text):
+    (site.folder / "site.sh").write_bytes(text.encode())
+
+    refused = site.run()
+    remedy = refused.stderr.split("convert it with ")[1]
+    site.run(script=remedy)
+    done = site.run("import os; print(os.environ['A'])")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("site.sh was saved in the format of Windows: ")
+    assert refused.stderr.count("\n") == 1
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_a_site_file_that_is_a_dead_link_is_not_overlooked(site):
+    (site.folder / "site.sh").symlink_to("/nowhere/site.sh")
+
+    done = site.run()
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "site.sh cannot be read: fix the error above"
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ SITES = {
     "exit 0": "site.sh has ended this script: fix the error above, or remove the exit from site.sh",
     "exit 3": "site.sh has ended this script: fix the error above, or remove the exit from site.sh",
     "set -u; echo $NOPE": "NOPE: unbound variable",
-    "nosuchcommand": "nosuchcommand: command not found",
+    "set -e; nosuchcommand": "nosuchcommand: command not found",
     "if": "syntax error",
 }
 

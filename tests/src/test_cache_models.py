@@ -52,6 +52,14 @@ def test_weights_arrive_where_torch_hub_looks(node):
     assert (node.cache / NAME).read_bytes() == WEIGHTS
 
 
+def test_a_site_file_whose_last_test_is_false_does_not_end_the_download(node):
+    (node.folder / "site.sh").write_text("[ -d /x ] && export TORCH_HOME=/x\n")
+
+    done = node.run()
+
+    assert (done.returncode, done.stdout) == (0, f"{node.cache}/{NAME}\n"), done.stderr
+
+
 def test_good_weights_are_not_downloaded_again(node):
     node.run()
 

@@ -72,6 +72,8 @@ class Checkout:
         self.data.mkdir(parents=True)
         for name in ("get_mnist.sh", "get_cifar10.sh", "fetch.sh"):
             shutil.copy(DATA / name, self.data)
+        (self.data.parent / "cluster").mkdir()
+        shutil.copy(DATA.parent / "cluster/site_env.sh", self.data.parent / "cluster")
         (self.data / "mnist.sha256").write_text(sums(ARCHIVES) + sums(MNIST))
         (self.data / "cifar10.sha256").write_text(sums(TARBALL) + sums(CIFAR10))
         wgetrc = self.data / ".wgetrc"
@@ -184,6 +186,15 @@ def test_a_folder_with_a_space_can_be_named(checkout: Checkout, tmp_path: Path, 
 
     assert result.returncode == 0, result.stderr
     assert_complete(folder / "MNIST")
+
+
+def test_a_site_file_that_exits_does_not_look_like_a_download(checkout: Checkout) -> None:
+    (checkout.data.parent / "site.sh").write_text("exit 0\n")
+
+    result = checkout.run()
+
+    assert_sentence(result, "site.sh has ended this script: ", "remove the exit from site.sh")
+    assert_nothing_looks_complete(checkout)
 
 
 @pytest.mark.parametrize("tool", ["curl", "wget"])
