@@ -7,6 +7,10 @@
 #export SBATCH_PARTITION=cpu
 #export SBATCH_QOS=normal
 #export SBATCH_RESERVATION=workshop
+# a limit of this site; where sbatch refuses --mem, NO_MEM removes it from the scripts of run.py (lesson 4)
+#export SBATCH_TIMELIMIT=00:30:00
+#export SBATCH_MEM_PER_NODE=2G
+#export NO_MEM=yes
 # this site's name for its GPUs, if it is not gpu
 #export GRES=gpu:a100
 

@@ -4,8 +4,11 @@
 # site.sh is read as in a login shell, where a command that fails and an unset variable are no
 # errors: modules, conda and other software of a site rely on that. Afterwards they are errors.
 
-# a PYTHON that another program left in the shell is not a setting of this site
-unset PYTHON
+# what other programs and jobs left in the shell are not settings of this site
+unset PYTHON GRES NO_MEM
+unset SBATCH_ARRAY_INX SBATCH_ERROR SBATCH_JOB_NAME SBATCH_OPEN_MODE SBATCH_OUTPUT SBATCH_WAIT
+unset SBATCH_CPUS_PER_GPU SBATCH_GPUS SBATCH_GPUS_PER_NODE SBATCH_GPUS_PER_TASK SBATCH_GRES
+unset SBATCH_MEM_PER_CPU SBATCH_MEM_PER_GPU SBATCH_MEM_PER_NODE SBATCH_SIGNAL SBATCH_TIMELIMIT
 
 if [ -e site.sh ] || [ -L site.sh ]; then
     if LC_ALL=C grep -q -e $'\r$' -e $'^\xef\xbb\xbf' site.sh 2>/dev/null; then

@@ -14,6 +14,7 @@ try:
         submit_run,
     )
     from src.launch.sbatch_options import job_options
+    from src.launch.site_settings import site_settings, with_site_settings
     from src.utils.errors import UserError, plain_errors
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
@@ -38,11 +39,13 @@ def launch(parser, hparams):
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
         raise UserError(f"{where}: train here with --local, or exit the job first")
     job, experiment = make_job(hparams), f"{hparams.log_path}/{hparams.experiment_name}"
+    settings = site_settings()
     for trial in parser.trials(hparams):
         number = 0 if hparams.dry_run else make_run_folder(experiment)
         words = parser.words(trial)
         arguments = [*words, f"--run_number={number}"]
         script = job.script(hparams.experiment_name, experiment, number, arguments)
+        script = with_site_settings(script, settings, parser.was_given)
         if hparams.dry_run:
             print(script, end="")
         else:

@@ -2,8 +2,8 @@
 
 import os
 import re
-import subprocess
 
+from src.launch.site_settings import read_site
 from src.utils.errors import UserError
 from src.utils.slurm import in_step
 
@@ -31,12 +31,7 @@ def gpus_per_node(devices):
     Raises:
         UserError: if site.sh cannot be read, or GRES is not a valid name.
     """
-    script = 'source cluster/site_env.sh >&2; echo "${GRES:-gpu}"'
-    command, pipe = ["bash", "-c", script], subprocess.PIPE
-    done = subprocess.run(command, stdout=pipe, encoding="utf-8", errors="replace")
-    if done.returncode:
-        raise UserError("site.sh ended with the error above: fix it, then launch again")
-    gres = done.stdout.removesuffix("\n")
+    gres = read_site("GRES")["GRES"] or "gpu"
     # a name, and optionally a type that contains a letter, such as a100 or 3g.20gb; no count
     if not re.fullmatch(r"[A-Za-z]\w*(:[\w.-]*[A-Za-z][\w.-]*)?", gres):
         rule = "it must be a name, or a name and a type, such as gpu or gpu:a100, without a count"

@@ -416,7 +416,7 @@ def test_an_invalid_gpu_name_is_refused_in_one_sentence(site, gres):
 def test_an_unreadable_site_file_is_not_reported_as_a_gpu_error(site):
     site("if\n")
 
-    with pytest.raises(UserError, match=r"^site\.sh ended with the error above: fix it"):
+    with pytest.raises(UserError, match=r"^not submitted: .*syntax error"):
         gpus_per_node(1)
 
 

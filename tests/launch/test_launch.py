@@ -352,6 +352,63 @@ def test_variables_left_in_the_shell_do_not_override_the_script(login_node):
     assert "SBATCH_PARTITION=mine\n" in seen
 
 
+# as sbatch does: its options override its variables, and these override the lines of the script
+PRECEDENCE = """#!/bin/bash
+for option in job-name mem mem-per-cpu time constraint; do
+    declare -n variable=SBATCH_$(tr a-z- A-Z_ <<<$option)
+    [ $option = time ] && declare -n variable=SBATCH_TIMELIMIT
+    [ $option = mem ] && declare -n variable=SBATCH_MEM_PER_NODE
+    value=$(sed -n "s/^#SBATCH --$option=//p" "${@: -1}")
+    value=${variable:-$value}
+    for word; do case $word in --$option=*) value=${word#*=} ;; esac; done
+    echo "$option=$value"
+done >"$RECORD/seen"
+echo 5
+"""
+LIMITS = "export SBATCH_TIMELIMIT=30 SBATCH_MEM_PER_NODE=2G SBATCH_CONSTRAINT=cpu\n"
+SETTINGS = {
+    "the site sets nothing": ("", [], {"time": "01:00:00", "mem": "4096M"}),
+    "the site has limits": (LIMITS, [], {"time": "30", "mem": "2G", "constraint": "cpu"}),
+    "the command line is more specific": (
+        LIMITS,
+        ["--time-min", "10", "--mem_gb=1", "--", "--constraint=a b"],
+        {"time": "00:10:00", "mem": "1024M", "constraint": "a b"},
+    ),
+    "the default is given": (LIMITS, ["--time_min=60"], {"time": "01:00:00", "mem": "2G"}),
+    "the site counts memory per CPU": (
+        "export SBATCH_MEM_PER_CPU=2G\n",
+        [],
+        {"mem": "", "mem-per-cpu": "2G"},
+    ),
+    "the site refuses --mem": ("export NO_MEM=yes\n", [], {"mem": "", "time": "01:00:00"}),
+    "memory is given all the same": ("export NO_MEM=yes\n", ["--mem_gb=3"], {"mem": "3072M"}),
+    "the site names its jobs": ("export SBATCH_JOB_NAME='a b'\n", [], {"job-name": "a b"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SETTINGS)
+def test_the_site_overrides_the_defaults_and_the_command_line_the_site(login_node, case):
+    lines, arguments, expected = SETTINGS[case]
+    (login_node.folder / "site.sh").write_text(lines)
+    login_node.install("sbatch", PRECEDENCE)
+    left = {"SBATCH_TIMELIMIT": "7", "SBATCH_MEM_PER_CPU": "7", "NO_MEM": ""}
+
+    done = login_node.launch(*arguments, **left)
+    shown = login_node.launch("--dry-run", *arguments, **left).stdout
+    (login_node.folder / "site.sh").unlink()
+
+    assert done.returncode == 0, done.stderr
+    seen = dict(
+        line.split("=", 1) for line in (login_node.record / "seen").read_text().split("\n")[:-1]
+    )
+    assert {name: seen[name] for name in expected} == expected
+    # the script shows what Slurm does
+    for option in {"time", "mem", "mem-per-cpu", "job-name"} & expected.keys():
+        [*line] = re.findall(f'^#SBATCH --{option}="?(.*?)"?$', shown, re.MULTILINE)
+        assert line == [expected[option]] * bool(expected[option])
+
+
 def test_a_closed_output_does_not_undo_the_job(login_node):
     command = f"{sys.executable} -u run.py | true"
 

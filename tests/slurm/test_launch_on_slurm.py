@@ -117,6 +117,21 @@ def test_a_site_that_exports_no_environment_still_trains(login_node):
     assert state == "COMPLETED", login_node.log(job, "err")
 
 
+def test_slurm_applies_the_limits_of_the_site_unless_others_are_given(login_node):
+    site = login_node.folder / "site.sh"
+    site.write_text("export SBATCH_TIMELIMIT=30 SBATCH_MEM_PER_CPU=300M\n")
+
+    [default] = login_node.launch_jobs("--", "--hold", SBATCH_TIMELIMIT="7")
+    [given] = login_node.launch_jobs("--time_min=10", "--mem_gb=1", "--", "--hold")
+    shown = [login_node.show(job) for job in (default, given)]
+    login_node.run(["scancel", default, given])
+    site.unlink()
+
+    assert [job["TimeLimit"] for job in shown] == ["00:30:00", "00:10:00"]
+    assert [job.get("MinMemoryCPU") for job in shown] == ["300M", None]
+    assert shown[1]["MinMemoryNode"] == "1G"
+
+
 @pytest.fixture(params=WRAPPERS)
 def containerized(login_node, request):
     """A site where Python is a command of several words instead of an environment."""
