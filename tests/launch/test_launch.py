@@ -93,7 +93,7 @@ def test_the_script_ends_with_srun_so_that_the_job_gets_its_exit_code():
 
     command = text.replace("\\\n", "").strip().splitlines()[-1]
 
-    assert command.startswith("srun $PYTHON run.py --local ")
+    assert command.startswith("srun $PYTHON logs/mnist/version_0/code/run.py --local ")
 
 
 def test_a_launch_prints_the_job_and_its_logs(login_node):
