@@ -623,6 +623,16 @@ def test_list_prints_the_lessons(repo):
     assert tool(repo, "list").split() == NAMES
 
 
+def test_a_reader_that_ends_early_is_not_an_error(repo):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    command = [sys.executable, str(TOOL), "list"]
+    done = subprocess.run(command, cwd=repo, env=CLEAN, stdout=write_end, stderr=subprocess.PIPE)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_diff_names_paths_as_the_branch_has_them(built):
     output = tool(built, "diff", "2")
 
