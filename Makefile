@@ -58,9 +58,11 @@ data: $(VENV)/.setup  ## fetch the data that are missing; without internet, gene
 	@[ -e "$(DATA)/MNIST" ] || bash data/get_mnist.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
 	@[ -e "$(DATA)/cifar-10-batches-py" ] || bash data/get_cifar10.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
 
+# an experiment of its own, so that the first run of each lesson is version_0
 run: $(VENV)/.setup data  ## set up what is missing, then train ResNet-18 on CIFAR-10 for three epochs
 	@$(PYTHON3) tools/lessons.py branches || echo "continuing without the lesson branches"
-	@$(PYTHON) -u run.py --local --log_path="$(CURDIR)/logs" --data_dir="$(abspath $(DATA))" $(ARGS)
+	@$(PYTHON) -u run.py --local --experiment_name=first_run --log_path="$(CURDIR)/logs" \
+	  --data_dir="$(abspath $(DATA))" $(ARGS)
 	@echo "To see the curves, run $(VENV)/bin/tensorboard --logdir logs and open http://localhost:6006"
 
 lessons: needs  ## build the lesson branches from main
