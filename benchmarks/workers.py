@@ -4,7 +4,7 @@
 
 Each row comes from a separate process that trains lesson 3's network on lesson 3's loaders, without
 validation. The first epoch is warm-up; the table shows the median of the others and the speed
-relative to the row without workers. Run it on a machine that does nothing else.
+relative to the row without workers. It needs the full MNIST, and a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import time
 from pathlib import Path
 
 from machine import machine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data.check import check_data, remedy
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSON = ROOT / "lessons/3-improved-data-loading"
@@ -73,9 +76,18 @@ def measure(num_workers: int, num_threads: int, args: argparse.Namespace) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def check_full_set(data_dir: Path) -> None:
+    """Refuse the sample: its epochs are shorter than the start of the workers."""
+    folder = data_dir / "MNIST"
+    if ", sample: " in check_data(folder):
+        why = "an epoch takes less time than the start of the workers"
+        sys.exit(f"{folder} is the small sample, on which {why}; {remedy(folder)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
+    data_dir = Path(os.environ.get("DATA_DIR") or ROOT / "data")
+    parser.add_argument("--data_dir", type=Path, default=data_dir)
     parser.add_argument("--num_epochs", type=int, default=3, help="epochs per row, 2 or more")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -83,6 +95,7 @@ def main() -> None:
         parser.error(f"--num_epochs {args.num_epochs}: the first epoch is warm-up; use 2 or more")
     if args.only is not None:
         return train(args.only, args.num_epochs)
+    check_full_set(args.data_dir)
     print(f"data in {args.data_dir}; {machine()}")
     print("threads  workers  seconds per epoch  images/s        speedup")
     for num_threads in NUM_THREADS:

@@ -28,3 +28,15 @@ def test_the_benchmark_of_steps_compares_run_py_with_lightning_and_pytorch():
     ]
     assert [row[4] for row in rows if row[1] in ("Trainer alone", "loop")] == ["1.00", "1.00"]
     assert re.search(r"torch [\d.]+, torchvision [\d.]+.*, lightning 2", done.stdout)
+
+
+def test_the_benchmark_of_workers_refuses_the_sample_at_once(sample_data):
+    command = [sys.executable, ROOT / "benchmarks/workers.py", f"--data_dir={sample_data}"]
+
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{sample_data}/MNIST is the small sample, on which an epoch ")
+    assert done.stderr.endswith(
+        f'run "bash data/get_mnist.sh {sample_data}" on a node with internet\n'
+    )
