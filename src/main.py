@@ -18,6 +18,7 @@ from src.networks.resnet import load_weights
 from src.utils.distributed import close_process_group, environment, hardware, strategy
 from src.utils.library_messages import hide_library_messages
 from src.utils.registry import find
+from src.utils.workers import prepare_workers
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def make_trainer(hparams, class_names, accelerator, precision):
 def main(hparams):
     log_to_stdout()
     hide_library_messages()
+    prepare_workers()
     accelerator, precision = hardware(hparams)
     L.seed_everything(hparams.seed)
     data = make_data(hparams, accelerator)

@@ -28,6 +28,7 @@ NEW_FILES = {
         "src/utils/library_messages.py": 40,
         ERRORS: 50,
     },
+    3: {"src/utils/workers.py": 45},
     4: {"run.py": 130, "src/launch/*": 155},
     5: {"src/callbacks/summary.py": 45, "src/callbacks/tensorboard.py": 110},
     6: {

@@ -18,6 +18,7 @@ from src.callbacks.done import CleanStart, write_done
 from src.callbacks.progress import ProgressBar
 from src.utils.errors import plain_errors
 from src.utils.library_messages import hide_library_messages
+from src.utils.workers import prepare_workers
 
 HPARAMS = Namespace(
     data_dir=os.environ.get("DATA_DIR", "data"),
@@ -133,6 +134,7 @@ def make_trainer(hparams):
 
 def main(hparams):
     hide_library_messages()
+    prepare_workers()
     print(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)

@@ -17,6 +17,7 @@ from data.check import check_data
 from src.callbacks.done import CleanStart, write_done
 from src.callbacks.progress import ProgressBar
 from src.utils.library_messages import hide_library_messages
+from src.utils.workers import prepare_workers
 
 
 def make_loaders(hparams):
@@ -129,6 +130,7 @@ def make_trainer(hparams):
 
 def main(hparams):
     hide_library_messages()
+    prepare_workers()
     print(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)

@@ -24,6 +24,7 @@ from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
 from src.utils.library_messages import hide_library_messages
+from src.utils.workers import prepare_workers
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +182,7 @@ def make_trainer(hparams):
 def main(hparams):
     log_to_stdout()
     hide_library_messages()
+    prepare_workers()
     log.info(check_data(f"{hparams.data_dir}/MNIST"))
     L.seed_everything(hparams.seed)
     train_loader, val_loader, test_loader = make_loaders(hparams)

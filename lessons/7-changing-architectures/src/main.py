@@ -18,6 +18,7 @@ from src.models.lightning_classifier import Classifier
 from src.networks.resnet import load_weights
 from src.utils.library_messages import hide_library_messages
 from src.utils.registry import find
+from src.utils.workers import prepare_workers
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def make_trainer(hparams, class_names):
 def main(hparams):
     log_to_stdout()
     hide_library_messages()
+    prepare_workers()
     L.seed_everything(hparams.seed)
     data = make_data(hparams)
     model = make_model(hparams, data)

@@ -11,6 +11,10 @@ from pathlib import Path
 
 # pattern of an error's message or source file -> its meaning on a cluster; first match wins
 MEANINGS = {
+    r"Too many open files|ancdata": "the limit of open files (ulimit -n) is too low: raise it in"
+    " site.sh, or use fewer workers",
+    r"_socket\.bind|/pymp-|No usable temporary": "worker processes need a folder with a short path,"
+    ' where they may create sockets: add a line such as "export TMPDIR=/tmp" to site.sh',
     r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a data-loading"
     " worker was killed: /dev/shm ({shm}) or the job's memory is too small; use fewer workers, or"
     " request more memory",
@@ -34,7 +38,8 @@ def plain_errors():
     try:
         yield
     except UserError as error:
-        exit_with(str(error))
+        # from a worker, the text follows a traceback
+        exit_with(str(error).rpartition("UserError: ")[2])
     except KeyboardInterrupt:
         exit_with("interrupted", 130)
     except SystemExit as error:
@@ -69,7 +74,9 @@ def explain(error):
             folder = Path(named or ".").absolute().parent
             room = f" ({free_mb(folder)} in {folder})" if named else ""
             sentence = meaning.format(shm=free_mb("/dev/shm"), room=room)
-            return f"{sentence} ({' '.join(said.split()):.400})"
+            # an error from a worker contains the worker's traceback, whose last line is the error
+            shown = said.splitlines()[-1] if "DataLoader worker process" in said else said
+            return f"{sentence} ({' '.join(shown.split()):.400})"
     return explain(error.__context__) if error.__context__ else None
 
 
