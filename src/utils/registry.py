@@ -41,16 +41,29 @@ def constant(file, name, default):
 
 
 def sources(folder):
-    """Return name -> file for everything in a folder of src that can be used here."""
-    found = {}
+    """Return name -> file for everything in a folder of src that can be used here.
+
+    Raises:
+        UserError: if a name is ambiguous, or is that of a file in src/models.
+    """
+    found, taken = {}, {}
     for file in filter(Path.is_file, sorted((SRC / folder).glob("*.py"))):
         if file.stem.isidentifier() and file.stem[0] != "_" and file.stem not in BASES:
             for name in offered_names(file):
-                other = found.setdefault(name, file)
+                other = taken.setdefault(plain(name), file)
                 if other != file:
                     both = f"src/{folder}/{other.name} and src/{folder}/{file.name}"
                     raise UserError(f"{both} both offer the name {name!r}: rename one")
+                found[name] = file
+    for file in (SRC / "models").glob("*.py"):
+        if folder == "networks" and plain(file.stem) in taken:
+            raise UserError(f"src/models/{file.name} would be ignored: move it to src/networks")
     return found
+
+
+def plain(name):
+    """Return a name without what does not distinguish names: case and underscores."""
+    return name.replace("_", "").lower()
 
 
 def offered_names(file):
@@ -117,7 +130,7 @@ def find(folder, name):
         module = import_module(f"src.{folder}.{file.stem}")
     except ModuleNotFoundError as error:
         raise UserError(f"{where} needs {error.name}, which is not installed") from None
-    wanted = (file.stem.replace("_", "") + ENDINGS[folder]).lower()
+    wanted = plain(file.stem + ENDINGS[folder])
     found = [value for key, value in vars(module).items() if key.lower() == wanted]
     if not found:
         example = file.stem.title().replace("_", "") + ENDINGS[folder]

@@ -91,6 +91,26 @@ def test_two_files_with_the_same_name_are_refused_and_both_are_named(folder):
     )
 
 
+@pytest.mark.parametrize("file", ["ResNet18", "resnet_18"])
+def test_names_that_differ_in_case_or_underscores_only_are_refused(folder, file):
+    folder("networks", resnet='NAMES = ["resnet18"]\n', **{file: ""})
+
+    message = refusal(registry.names, "networks")
+
+    assert f"src/networks/{file}.py" in message
+    assert "src/networks/resnet.py" in message
+    assert "both offer the name " in message
+
+
+def test_a_network_in_the_folder_of_the_classifier_is_refused(folder):
+    folder("networks", resnet='NAMES = ["resnet18"]\n')
+    folder("models", lightning_classifier="", resnet18="")
+
+    message = refusal(registry.names, "networks")
+
+    assert message == "src/models/resnet18.py would be ignored: move it to src/networks"
+
+
 def test_a_name_may_appear_twice_in_the_same_file(folder):
     folder("networks", first='NAMES = ["small", "small"]\n')
 
