@@ -1,9 +1,11 @@
 """Data sets, networks and switches of lessons 6 to 8, without Slurm: make test."""
 
 import hashlib
+import json
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -114,6 +116,47 @@ def test_a_split_does_not_depend_on_earlier_calls(sample_data):
 
     assert repeated == [fresh.split(1500), fresh.split(300), fresh.split(1500)]
     assert repeated[0] == repeated[2]
+
+
+# calls what its arguments name, in this order, and prints what every image was used for
+CALLS = """
+import hashlib, json, random, sys
+import torch
+from src.datasets.cifar10 import CIFAR10DataModule
+
+data = CIFAR10DataModule(sys.argv[1], val_split=0.2, seed=7)
+torch.manual_seed(len(sys.argv))
+for call in sys.argv[2:]:
+    if call in ("fit", "test"):
+        data.setup(call)
+    elif call == "split":
+        data.split(1500)
+    else:
+        for batch in getattr(data, f"{call}_dataloader")():
+            pass
+used = [[labels.tolist() for _, labels in data.train_dataloader()]]
+for loader in (data.val_dataloader(), data.test_dataloader()):
+    used += [[hashlib.sha256(images.numpy()).hexdigest() for images, _ in loader]]
+print(json.dumps(used))
+"""
+
+
+def test_a_split_is_the_same_after_any_calls_and_in_any_process(sample_data):
+    orders = [
+        ["test", "fit"],
+        ["fit", "val", "train", "train", "split", "test", "test", "fit", "val"],
+    ]
+    command = [sys.executable, "-c", CALLS, sample_data]
+
+    done = [
+        subprocess.run([*command, *order], cwd=ROOT, capture_output=True, text=True)
+        for order in orders
+    ]
+
+    assert [process.returncode for process in done] == [0] * len(orders), done
+    assert len({process.stdout for process in done}) == 1
+    train, val, _ = json.loads(done[0].stdout)
+    assert (sum(map(len, train)), len(val)) == (18 * 64, 5)  # whole batches of 1200 images
 
 
 def test_pixels_equal_those_of_the_torchvision_pipeline(sample_data):
