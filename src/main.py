@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 
-from src.callbacks.done import CleanStart, write_done
+from src.callbacks.done import CleanStart, StopIfDiverged, write_done
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
@@ -78,6 +78,7 @@ def make_trainer(hparams, class_names, accelerator, precision):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            StopIfDiverged(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
             TensorBoardPlots(class_names),

@@ -1,13 +1,15 @@
 """src/callbacks/done.py: a training starts clean, and only its end writes DONE.json: make test."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from src.callbacks.done import CleanStart, write_done
+from src.callbacks.done import CleanStart, StopIfDiverged, write_done
 from src.utils.errors import UserError
 
 COMMANDS = {
@@ -39,6 +41,19 @@ def test_a_nan_metric_leaves_no_done_json(tmp_path):
     write_done(ended, {"test_acc": 0.5})
     done = json.loads((tmp_path / "logs/DONE.json").read_text())
     assert done == {"steps": 3, "test_acc": 0.5}
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_training_that_has_diverged_ends_before_the_next_epoch(loss):
+    begun = SimpleNamespace(callback_metrics={"val_loss": torch.tensor(loss)})
+
+    with pytest.raises(UserError, match=f"has diverged, {{'val_loss': {loss}}}: lower the"):
+        StopIfDiverged().on_train_epoch_start(begun, None)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"val_loss": torch.tensor(2.5)}], ids=["none", "finite"])
+def test_a_training_continues_if_its_loss_is_finite_or_unknown(metrics):
+    StopIfDiverged().on_train_epoch_start(SimpleNamespace(callback_metrics=metrics), None)
 
 
 def test_only_rank_0_writes_and_all_ranks_learn_the_folder(tmp_path):
@@ -119,7 +134,20 @@ def test_a_failed_training_does_not_keep_an_earlier_done_json(module_clone):
     bad = module_clone.run(*command, "--optimizer=SGD", "--learning_rate=1000")
 
     assert good.returncode == 0, good.stderr
-    assert steps == 21  # 1350 images, 64 per step; the incomplete last batch is left out
+    assert steps == 21  # 1350 images, whole batches of 64
     assert bad.returncode == 1
     assert "has diverged" in bad.stderr.splitlines()[-1]
     assert not done.exists()
+
+
+@pytest.mark.slow
+def test_a_diverged_training_ends_after_the_epoch_in_the_log(module_clone):
+    module_clone.git("switch", "--quiet", "8-distributed-training")
+    command = ["run.py", "--local", "--arch=fully_connected", "--max_epochs=5", "--devices=2"]
+
+    done = module_clone.run(sys.executable, *command, "--optimizer=SGD", "--learning_rate=1000")
+
+    assert done.returncode == 1
+    assert len(re.findall(" INFO epoch ", done.stdout)) == 1
+    assert "the training has diverged, {'val_loss': nan}: lower the learning rate" in done.stderr
+    assert "Traceback" not in done.stderr

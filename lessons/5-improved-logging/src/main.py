@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
-from src.callbacks.done import CleanStart, write_done
+from src.callbacks.done import CleanStart, StopIfDiverged, write_done
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
@@ -170,6 +170,7 @@ def make_trainer(hparams):
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
+            StopIfDiverged(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
             TensorBoardPlots(MNIST.classes),

@@ -23,13 +23,26 @@ class CleanStart(L.Callback):
             Path(folder, "DONE.json").unlink(missing_ok=True)
 
 
+class StopIfDiverged(L.Callback):
+    """Ends the training after the first epoch whose validation loss is nan or infinite."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        loss = trainer.callback_metrics.get("val_loss")  # of the epoch before
+        if loss is not None:
+            check_finite({"val_loss": loss.item()})
+
+
+def check_finite(metrics):
+    if not all(map(math.isfinite, metrics.values())):
+        raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
+
+
 def write_done(trainer, metrics):
     """Write steps and metrics to DONE.json in the log folder; return that folder, or None.
 
     Raises UserError if a metric is nan or infinite.
     """
-    if not all(map(math.isfinite, metrics.values())):
-        raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
+    check_finite(metrics)
     folder = trainer.log_dir  # a collective call: rank 0 broadcasts the folder
     if trainer.is_global_zero and folder:
         done = {"steps": trainer.global_step, **metrics}
