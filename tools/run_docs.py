@@ -37,6 +37,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,12 +259,18 @@ class Reader:
         ours = ("SLURM", "SBATCH", "GIT_", "MAKE", "DATA_DIR", "VENV", "OMP_", "PYTHONPATH")
         env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         env |= {"HOME": str(home), "VENV": str(venv), "GIT_PAGER": "cat", "COLUMNS": "100"}
+        self.env = env
         self.login = Shell(home, env)
-        self.laptop = Shell(home, {**env, "PATH": path_without_slurm(home / ".without-slurm")})
         self.values = {"address of this repository": str(ROOT)}
         self.jobs: list[tuple[str, str, Block]] = []  # id, expected state, where it was submitted
         self.at_end: list[Block] = []
         self.changes: list[tuple[Block, str]] = []
+
+    @cached_property
+    def laptop(self) -> Shell:
+        """A shell without Slurm."""
+        path = path_without_slurm(self.home / ".without-slurm")
+        return Shell(self.home, {**self.env, "PATH": path})
 
     def follow(self, page: Path, only_setup: bool = False) -> None:
         for block in read_page(page):
@@ -283,8 +290,9 @@ class Reader:
         if "at-once" not in block.words:
             self.wait_for_jobs()
         command = self.fill_in(block)
-        shell = self.laptop if "laptop" in block.words else self.login
-        if shell is self.laptop:
+        shell = self.login
+        if "laptop" in block.words:
+            shell = self.laptop
             folder, _ = self.login.run("pwd", 5)
             command = f"cd {shlex.quote(folder.strip())}\n{command}"
         print(
@@ -362,7 +370,8 @@ class Reader:
 
     def close(self) -> None:
         self.login.close()
-        self.laptop.close()
+        if "laptop" in vars(self):
+            self.laptop.close()
 
 
 def lesson_pages() -> list[Path]:
