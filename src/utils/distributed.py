@@ -87,5 +87,5 @@ def environment():
     # two steps of a job, or two jobs on a node, must not use the same port
     step = int(os.environ["SLURM_JOB_ID"]) * 7 + int(os.environ["SLURM_STEP_ID"])
     os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))
-    # Lightning must not requeue this job: it would restart from epoch 1
+    # Lightning would requeue at SIGUSR1, from a checkpoint in the folder that all runs share
     return environments.SLURMEnvironment(auto_requeue=False)

@@ -165,7 +165,7 @@ def make_trainer(hparams):
             default_hp_metric=False,
         ),
         profiler=SimpleProfiler(filename="profile"),
-        # Lightning must not requeue this job: it would restart from epoch 1
+        # Lightning would requeue at SIGUSR1, from a checkpoint in the folder that all runs share
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),

@@ -173,7 +173,7 @@ def add_debugging_arguments(parser):
     parser.add_argument(
         "--fast_dev_run",
         type=batches(0, shares=False),
-        help="number of batches to run per stage, without logs or checkpoints",
+        help="number of batches to run per stage, without curves or checkpoints",
     )
     parser.add_argument(
         "--overfit_batches",
