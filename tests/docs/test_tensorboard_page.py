@@ -92,7 +92,7 @@ def install_browser():
 def server(module_clone, browser_packages, tmp_path_factory):
     """A TensorBoard on the logs of a run, copied home as the pages describe."""
     module_clone.git("switch", "--quiet", "5-improved-logging")
-    done = module_clone.run(sys.executable, "run.py", "--local")
+    done = module_clone.run(sys.executable, "run.py", "--local", "--experiment_name=metrics")
     assert done.returncode == 0, done.stderr
     home = tmp_path_factory.mktemp("home")
     shutil.move(module_clone.folder / "logs", home / "logs")
@@ -183,7 +183,7 @@ def test_the_hparams_table_shows_the_accuracy_from_the_log(browser, server):
     texts = browser.execute_script(SEEN + "return texts")
 
     cells = texts[texts.index("Trial ID") :]
-    assert "mnist/version_0" in cells
+    assert "metrics/version_0" in cells
     numbers = [float(cell) for cell in cells if re.fullmatch(r"\d+\.\d+", cell)]
     assert server.accuracy in [round(number, 4) for number in numbers]
 
