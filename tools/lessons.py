@@ -258,4 +258,5 @@ if __name__ == "__main__":
         # the reader has ended, as head does; without this, Python would try again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+        # an error of the output itself has no file name
+        raise SystemExit(": ".join(filter(None, (error.filename, error.strerror)))) from None

@@ -633,6 +633,15 @@ def test_a_reader_that_ends_early_is_not_an_error(repo):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_named_without_a_file(repo):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, str(TOOL), "list"]
+        done = subprocess.run(command, cwd=repo, env=CLEAN, stdout=full, stderr=subprocess.PIPE)
+
+    assert (done.returncode, done.stderr) == (1, b"No space left on device\n")
+
+
 def test_diff_names_paths_as_the_branch_has_them(built):
     output = tool(built, "diff", "2")
 

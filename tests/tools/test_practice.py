@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,13 @@ def test_a_reader_that_ends_early_is_not_an_error(tmp_path):
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_named_without_a_file(tmp_path):
+    command = [sys.executable, str(PRACTICE), "status", f"--state={tmp_path}"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr == "cluster/practice: No space left on device\n"
