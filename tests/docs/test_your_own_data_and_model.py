@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -154,6 +155,85 @@ def test_a_custom_callback_needs_a_file_and_a_list_entry(clone):
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(clone.folder / "logs/timed/version_0")).Reload()
     assert [0 < event.value < 600 for event in events.Scalars("epoch_seconds")] == [True, True]
+
+
+def without_first_class(flowers):
+    shutil.rmtree(flowers / "test/daisy")
+
+
+def with_one_class(flowers):
+    for name in ("rose", "violet"):
+        shutil.rmtree(flowers / f"train/{name}")
+
+
+def with_a_cut_photo(flowers):
+    photo = flowers / "train/rose/1.png"
+    photo.write_bytes(photo.read_bytes()[:300])
+
+
+def with_a_text_file(flowers):
+    (flowers / "test/rose/0.png").write_text("not a photo")
+
+
+def with_16_bits(flowers):
+    pixels = np.full((24, 24), 40000, np.uint16)
+    Image.fromarray(pixels).save(flowers / "train/violet/2.png")
+
+
+def with_an_empty_class(flowers):
+    (flowers / "train/aster").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            without_first_class,
+            block("src/datasets/flowers.py, test set: ").replace("data/flowers", "FLOWERS"),
+        ),
+        (
+            with_one_class,
+            "a classifier needs at least two classes, not 1: to recognise one kind of image, add a"
+            " second class of other images",
+        ),
+        (with_a_cut_photo, "FLOWERS/train/rose/1.png is not an image, or damaged: "),
+        (with_a_text_file, "FLOWERS/test/rose/0.png is not an image, or damaged: "),
+        (
+            with_16_bits,
+            "FLOWERS/train/violet/2.png has I;16 pixels: convert it to 8 bits per channel",
+        ),
+        (with_an_empty_class, "the folder of a class contains no images (FileNotFoundError: "),
+    ],
+)
+def test_wrong_photos_are_refused_in_one_sentence(clone, photos, tmp_path, change, sentence):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    change(tmp_path / "flowers")
+
+    done = clone.run(
+        *(sys.executable, "run.py", "--local", f"--data_dir={tmp_path}", "--num_workers=2"),
+        *("--dataset=flowers", "--arch=small_cnn", "--max_epochs=1", "--batch_size=27"),
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(sentence.replace("FLOWERS", f"{tmp_path}/flowers"))
+    assert done.stderr.count("\n") == 1
+    assert "epoch  1/" not in done.stdout
+
+
+def test_a_missing_test_set_is_reported_before_the_training(clone, photos):
+    file = clone.folder / "src/datasets/flowers.py"
+    file.write_text(FILES["src/datasets/flowers.py"].replace("self.test_set =", "test_set ="))
+
+    done = clone.run(
+        *(sys.executable, "run.py", "--local", f"--data_dir={photos}"),
+        *("--dataset=flowers", "--arch=small_cnn", "--max_epochs=1", "--devices=2"),
+    )
+    file.write_text(FILES["src/datasets/flowers.py"])
+
+    assert done.returncode == 1
+    assert "src/datasets/flowers.py: setup creates no test_set\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "epoch  1/" not in done.stdout
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])

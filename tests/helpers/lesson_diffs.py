@@ -32,6 +32,7 @@ NEW_FILES = {
     4: {"run.py": 130, "src/launch/*": 155},
     5: {"src/callbacks/summary.py": 45, "src/callbacks/tensorboard.py": 110},
     6: {
+        "src/callbacks/first_batch.py": 135,
         "src/models/*.py": 130,
         "src/networks/*.py": 130,
         "src/datasets/*.py": 150,

@@ -11,6 +11,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.first_batch import FirstBatchCheck
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
@@ -69,6 +70,7 @@ def make_trainer(hparams, class_names):
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
             StopIfDiverged(),
+            FirstBatchCheck(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
             TensorBoardPlots(class_names),

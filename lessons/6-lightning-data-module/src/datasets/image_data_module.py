@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, get_worker_info, random_split
 
 from data.check import check_data
+from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +89,27 @@ class ImageDataModule(L.LightningDataModule):
 
     def setup(self, stage):  # runs in every process
         if stage == "fit":
-            images, labels = self.read(train=True)
+            images, labels = self.read_checked(train=True)
             train, val = self.split(len(labels))
             augment = {"shift": self.shift, "mirror": self.mirror}
             self.train_set = self.in_memory(images[train], labels[train], **augment)
             self.val_set = self.in_memory(images[val], labels[val])
         if stage == "test":
-            self.test_set = self.in_memory(*self.read(train=False))
+            self.test_set = self.in_memory(*self.read_checked(train=False))
+
+    def read_checked(self, train):
+        """Return what `read` returns.
+
+        Raises:
+            UserError: if that is anything but bytes of the shape dims, and one label per image.
+        """
+        images, labels = self.read(train)
+        shape, dims = tuple(images.shape), ", ".join(map(str, self.dims))
+        if images.dtype != torch.uint8 or shape != (len(labels), *self.dims):
+            found = f"images {images.dtype} {shape} and {len(labels)} labels"
+            rule = f"must return torch.uint8 (n, {dims}) and n labels"
+            raise UserError(f"read of {type(self).__name__} returned {found}, but {rule}")
+        return images, labels
 
     def in_memory(self, images, labels, **augment):
         return ImagesInMemory(images, labels, self.mean, self.std, **augment)

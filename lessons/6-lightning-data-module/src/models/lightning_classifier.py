@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torchmetrics import Accuracy, F1Score, MeanMetric, MetricCollection, Precision, Recall
 
 from src.networks.fully_connected import FullyConnected
+from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ class Classifier(L.LightningModule):
         criterion="cross_entropy",  # function of torch.nn.functional
     ):
         super().__init__()
+        if len(classes) < 2:
+            task = "to recognise one kind of image, add a second class of other images"
+            raise UserError(f"a classifier needs at least two classes, not {len(classes)}: {task}")
         self.save_hyperparameters()
         self.network = FullyConnected(dims, len(classes))
         self.example_input_array = torch.zeros(1, *dims)  # for the sizes in the summary

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics import Accuracy, F1Score, MeanMetric, MetricCollection, Precision, Recall
 
+from src.utils.errors import UserError
 from src.utils.registry import find
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ class Classifier(L.LightningModule):
         criterion="cross_entropy",  # function of torch.nn.functional
     ):
         super().__init__()
+        if len(classes) < 2:
+            task = "to recognise one kind of image, add a second class of other images"
+            raise UserError(f"a classifier needs at least two classes, not {len(classes)}: {task}")
         self.save_hyperparameters()
         self.network = find("networks", arch)(dims, len(classes), **(network_args or {}))
         self.example_input_array = torch.zeros(1, *dims)  # for the sizes in the summary

@@ -24,6 +24,10 @@ MEANINGS = {
     r"MisconfigurationException": "Lightning refuses these settings",
     r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
     " env/bin/activate (docs/preparation.md)",
+    r"Target .* out of bounds|device-side assert": "a label is not the number of a class: the"
+    " labels of n classes are 0 to n - 1",
+    r"cannot identify image|image file is truncated|broken (PNG|data)": "an image file is damaged",
+    r"Found no valid file for the classes": "the folder of a class contains no images",
     r"more than 1 value per channel": "batch norm needs two images per batch: change --batch_size",
 }
 

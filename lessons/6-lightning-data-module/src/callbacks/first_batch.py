@@ -1,0 +1,133 @@
+"""Check that the data and the network fit together before the training: see src/main.py."""
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from PIL import Image
+from torch.utils.data import Subset
+from torchvision.datasets import DatasetFolder, ImageFolder
+from torchvision.datasets.folder import default_loader
+
+from src.utils.errors import UserError
+
+PARTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+class FirstBatchCheck(L.Callback):
+    """Refuses data and networks that would fail later, or train on wrong values.
+
+    Each process checks its first batch of each part, from loaders that the training does not use.
+    """
+
+    def on_fit_start(self, trainer, pl_module):
+        data = trainer.datamodule
+        with isolate_rng(include_cuda=False):  # the training draws the same random numbers
+            data.setup("test")
+            for part in PARTS:
+                images = check_part(data, part)
+            check_network(pl_module, images[:2])
+
+
+def check_part(data, part):
+    """Return the images of the first batch of a part (b, c, h, w).
+
+    Raises:
+        UserError: if it is not what a training needs.
+    """
+    where = f"{type(data).__module__.replace('.', '/')}.py"
+    try:
+        loader = getattr(data, f"{part}_dataloader")()
+    except AttributeError as error:
+        if error.name != f"{part}_set":
+            raise
+        raise UserError(f"{where}: setup creates no {part}_set") from None
+    loader.num_workers = 0  # a single batch is loaded faster here
+    fault = next(folder_faults(loader.dataset, data.classes), None)
+    if not fault:
+        batch = next(iter(loader), None)
+        fault = next(batch_faults(batch, data), None)
+    if fault:
+        raise UserError(f"{where}, {PARTS[part]} set: {fault}")
+    return batch[0]
+
+
+def folder_faults(dataset, classes):
+    """Yield a sentence if the folders are not the classes, or files have more than 8 bits."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    # a label is the position of a folder in their sorted list
+    if isinstance(dataset, DatasetFolder) and dataset.classes != list(classes):
+        found, expected = ", ".join(dataset.classes), ", ".join(classes)
+        where = f"the folders in {dataset.root} are {found}"
+        yield f"{where}, but the classes are {expected}: each part needs one folder per class"
+    if isinstance(dataset, ImageFolder) and dataset.loader is default_loader:
+        path, _ = dataset.samples[0]
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                remedy = "convert such files, or give ImageFolder a loader"
+                yield f"{path} has {image.mode} pixels, which are cut off at 255: {remedy}"
+
+
+def batch_faults(batch, data):
+    """Yield a sentence for each thing that is wrong; the later ones rely on the earlier ones."""
+    if batch is None:
+        yield "it has no images"
+    if len(batch) != 2 or not all(isinstance(item, torch.Tensor) for item in batch):
+        yield "a batch must be a pair of tensors, images and labels"
+    images, labels = batch
+    if images.dtype != torch.float32:
+        remedy = "scale them to 0 to 1, then apply mean and std"
+        yield f"the images are {images.dtype}, but must be torch.float32: {remedy}"
+    shape, dims = tuple(images.shape[1:]), tuple(data.dims)
+    if shape != dims:
+        remedy = "resize the images, or correct dims"
+        yield f"the images have the shape {shape}, but dims is {dims}: {remedy}"
+    yield from pixel_faults(images, data)
+    count = len(data.classes)
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        yield f"the labels are {found}, but must be torch.int64 of shape ({len(images)},)"
+    for label in labels[(labels < 0) | (labels >= count)].tolist():
+        yield f"a label is {label}, but the labels of {count} classes are 0 to {count - 1}"
+
+
+def pixel_faults(images, data):
+    low, high = images.min().item(), images.max().item()
+    if not images.isfinite().all():
+        yield "a pixel is nan or infinite"
+    if low == high:
+        yield f"all pixels of the first {len(images)} images are {low:g}: check how files are read"
+    mean, std = (torch.tensor(values) for values in (data.mean or [0.0], data.std or [1.0]))
+    if not {len(mean), len(std)} <= {1, len(images[0])}:
+        yield f"mean and std need one value per channel, {len(images[0])}"
+    pixels = images.cpu() * std.view(-1, 1, 1) + mean.view(-1, 1, 1)
+    low, high = pixels.min().item(), pixels.max().item()
+    # augmentation may exceed 0 to 1, but by far less than 8-bit or 16-bit numbers do
+    if low < -10 or high > 10:
+        span = f"{low:.3g} to {high:.3g}"
+        yield f"before mean and std are applied, pixels are {span}, but must be 0 to 1"
+
+
+def check_network(model, images):
+    """Let the network process some images, which must give one score per class.
+
+    Raises:
+        UserError: if it cannot process them, or returns something else.
+    """
+    name, shape = type(model.network).__name__, tuple(images.shape)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            scores = model(images.to(model.device))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} cannot process images of shape {shape}: {reason}") from None
+    model.train(was_training)
+    found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+    expected = (len(images), len(model.hparams.classes))
+    if found != expected:
+        raise UserError(
+            f"{name} turns images of shape {shape} into {found}, but must return scores of shape"
+            f" {expected}, one per image and class"
+        )

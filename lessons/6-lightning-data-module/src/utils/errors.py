@@ -1,0 +1,104 @@
+"""End a failed training with one sentence and a non-zero exit code: see run.py."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import traceback
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# pattern of an error's message or source file -> its meaning on a cluster; first match wins
+MEANINGS = {
+    r"Too many open files|ancdata": "the limit of open files (ulimit -n) is too low: raise it in"
+    " site.sh, or use fewer workers",
+    r"_socket\.bind|/pymp-|No usable temporary": "worker processes need a folder with a short path,"
+    ' where they may create sockets: add a line such as "export TMPDIR=/tmp" to site.sh',
+    r"allocate shared memory|DataLoader worker \(pid|in resource_sharer.py": "a data-loading"
+    " worker was killed: /dev/shm ({shm}) or the job's memory is too small; use fewer workers, or"
+    " request more memory",
+    r"^MemoryError|allocate memory": "the job's memory is too small: request more",
+    r"No space left|quota exceeded": "the disk or your quota is full{room};"
+    " earlier files are kept: free some space, or write to another disk, and start again",
+    r"MisconfigurationException": "Lightning refuses these settings",
+    r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
+    " env/bin/activate (docs/preparation.md)",
+    r"Target .* out of bounds|device-side assert": "a label is not the number of a class: the"
+    " labels of n classes are 0 to n - 1",
+    r"cannot identify image|image file is truncated|broken (PNG|data)": "an image file is damaged",
+    r"Found no valid file for the classes": "the folder of a class contains no images",
+}
+
+
+class UserError(Exception):
+    """A mistake that the user can fix; its text is all that the user sees."""
+
+
+@contextmanager
+def plain_errors():
+    """Report in one sentence an error that the user can fix; a bug keeps its traceback."""
+    signal.signal(signal.SIGTERM, exit_at_sigterm)
+    try:
+        yield
+    except UserError as error:
+        # from a worker, the text follows a traceback
+        exit_with(str(error).rpartition("UserError: ")[2])
+    except KeyboardInterrupt:
+        exit_with("interrupted", 130)
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into exit code 1
+        if isinstance(error.__context__, KeyboardInterrupt):
+            exit_with("interrupted", 130)
+        raise
+    except Exception as error:
+        if "killed by signal: Terminated" in traceback.format_exc():
+            exit_at_sigterm()  # data-loading workers received the signal before this process
+        exit_with(explain(error) or traceback.format_exc())
+
+
+def exit_at_sigterm(*_):
+    """End at once with the signal; Lightning would finish the batch and exit with 0.
+
+    Raising an exception here is not reliable: the interrupted code may ignore exceptions.
+    """
+    say("ended by SIGTERM: scancel, the time limit, or the end of another process")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def explain(error):
+    """Return what a library's error means on a cluster, or None if it matches no pattern."""
+    said = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    places = "".join(f"\nin {Path(frame.filename).name}" for frame in frames)
+    for pattern, meaning in MEANINGS.items():
+        if re.search(pattern, said + places):
+            named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+            folder = Path(named or ".").absolute().parent
+            room = f" ({free_mb(folder)} in {folder})" if named else ""
+            sentence = meaning.format(shm=free_mb("/dev/shm"), room=room)
+            # an error from a worker contains the worker's traceback, whose last line is the error
+            shown = said.splitlines()[-1] if "DataLoader worker process" in said else said
+            return f"{sentence} ({' '.join(shown.split()):.400})"
+    return explain(error.__context__) if error.__context__ else None
+
+
+def free_mb(folder):
+    return f"{shutil.disk_usage(folder).free >> 20} MB free" if Path(folder).is_dir() else "none"
+
+
+def exit_with(sentence, code=1):
+    """Write one sentence and exit."""
+    say(sentence)
+    raise SystemExit(code)
+
+
+def say(sentence):
+    """Write a sentence to standard error."""
+    try:
+        sys.stdout.flush()
+    except (RuntimeError, OSError):  # a signal during a print, or a log on a full disk
+        sys.stdout = None  # at exit, Python would flush again and change the exit code
+    with suppress(OSError):
+        os.write(2, f"{sentence.rstrip()}\n".encode(errors="replace"))
