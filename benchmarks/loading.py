@@ -54,7 +54,7 @@ def rate(loader):
 
 def main():
     if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
+        sys.exit("python benchmarks/loading.py DATA [rounds]")
     torch.set_num_threads(1)
     rounds = int(sys.argv[2]) if len(sys.argv) == 3 else 5
     data = CIFAR10DataModule(sys.argv[1], batch_size=BATCH_SIZE)

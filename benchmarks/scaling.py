@@ -87,7 +87,7 @@ def train(arguments):
 def main():
     if sys.argv[1:2] == ["--train"]:
         return train(sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data_dir", default=os.environ.get("DATA_DIR", "data"))
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument(

@@ -85,7 +85,7 @@ def check_full_set(data_dir: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     data_dir = Path(os.environ.get("DATA_DIR") or ROOT / "data")
     parser.add_argument("--data_dir", type=Path, default=data_dir)
     parser.add_argument("--num_epochs", type=int, default=3, help="epochs per row, 2 or more")

@@ -112,7 +112,7 @@ def remedy(folder: Path) -> str:
 def main() -> None:
     """Check the folder given on the command line."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+        sys.exit("Check a data set against its SHA256SUMS: python data/check.py FOLDER")
     print(check_data(sys.argv[1]))
 
 

@@ -189,7 +189,7 @@ def make(target: Path, write: Callable[[Path], None], about: str) -> str:
 def main() -> None:
     """Write both sets to the folder on the command line, to DATA_DIR, or next to this program."""
     if len(sys.argv) > 2 or (len(sys.argv) == 2 and sys.argv[1].startswith("-")):
-        sys.exit(__doc__)
+        sys.exit("Write the sample data sets to a folder: python data/make_sample.py [FOLDER]")
     default = os.environ.get("DATA_DIR") or Path(__file__).resolve().parent
     folder = Path(sys.argv[1] if len(sys.argv) == 2 else default)
     try:

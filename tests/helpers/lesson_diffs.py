@@ -26,7 +26,7 @@ NEW_FILES = {
         "src/callbacks/done.py": 52,
         "src/callbacks/progress.py": 50,
         "src/utils/library_messages.py": 40,
-        ERRORS: 50,
+        ERRORS: 51,
     },
     3: {"src/utils/workers.py": 45},
     4: {"run.py": 130, "src/launch/*": 155},

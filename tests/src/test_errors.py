@@ -1,5 +1,6 @@
 """src/utils/errors.py and the environment of jobs, without a cluster: make test-fast."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -187,6 +188,46 @@ def test_a_process_ends_even_if_its_log_is_on_a_full_disk(stream, env):
         done = run_python(program, env, **{stream: full})
 
     assert done.returncode == 143
+
+
+# --- streams that are closed, and Python's -O
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_changes_nothing_but_what_is_seen(tmp_path, closed):
+    program = (
+        "import sys; from src.utils.errors import UserError, plain_errors\n"
+        "with plain_errors():\n"
+        f"    file = open({str(tmp_path / 'data')!r}, 'w'); print('seen', sys.stdout.isatty())\n"
+        "    raise UserError('a sentence')\n"
+    )
+    command = ["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, program]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr == ("" if "2>&-" in closed else "a sentence\n")
+    assert (tmp_path / "data").read_text() == ""
+
+
+@pytest.mark.parametrize("program", ["data/check.py", "data/make_sample.py"])
+def test_a_wrong_call_is_an_error_without_docstrings(program):
+    command = [sys.executable, "-OO", program, "--help"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert f"python {program}" in done.stderr
+
+
+def test_no_program_checks_by_assert_which_python_can_turn_off():
+    programs = [ROOT / "run.py", ROOT / "cluster/practice"]
+    for folder in ("src", "lessons", "data", "tools"):
+        programs += (ROOT / folder).rglob("*.py")
+
+    for program in programs:
+        nodes = ast.walk(ast.parse(program.read_text()))
+        assert not [node.lineno for node in nodes if isinstance(node, ast.Assert)], program
 
 
 # --- the shell of a job: what job_env.sh does is in tests/launch/test_job_env.py

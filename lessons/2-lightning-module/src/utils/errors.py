@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import contextmanager
 
 
@@ -12,6 +13,9 @@ class UserError(Exception):
 @contextmanager
 def plain_errors():
     """Report in one sentence an error that the user can fix; a bug keeps its traceback."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the shell has closed it: run.py >&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:
         yield
