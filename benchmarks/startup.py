@@ -19,20 +19,12 @@ from machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 MLP = ["--dataset=mnist", "--arch=fully_connected"]
-# runs run.py without the plots
-WITHOUT_PLOTS = """
-import run
-from src.callbacks.tensorboard import TensorBoardPlots
-for name in [name for name in vars(TensorBoardPlots) if name.startswith("on_")]:
-    delattr(TensorBoardPlots, name)
-run.main()
-"""
 RUN_PY = [sys.executable, str(ROOT / "run.py")]
 
 
-def run(folder, *arguments, command=RUN_PY):
+def run(folder, *arguments):
     """Train, and return the seconds until the first epoch is logged and until the end."""
-    words = [*command, "--local", f"--log_path={folder}/logs", f"--data_dir={folder}/data"]
+    words = [*RUN_PY, "--local", f"--log_path={folder}/logs", f"--data_dir={folder}/data"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     start, first_epoch = time.perf_counter(), None
     pipes = {"stdout": subprocess.PIPE, "text": True}
@@ -62,12 +54,9 @@ def main():
         run(folder, *one_step)  # fills the file cache
         starts = [[run(folder, *one_step, f"--devices={k}")[0] for k in (1, 2)] for _ in rounds]
         compare("start until the first step", ["1 process", "2 processes"], starts)
-        without = [sys.executable, "-c", WITHOUT_PLOTS]
         for name, words in (("MLP on MNIST", MLP), ("ResNet-18 on CIFAR-10", [])):
             words = ["--max_epochs=3", *words]
-            ends = [
-                (run(folder, *words, command=without)[1], run(folder, *words)[1]) for _ in rounds
-            ]
+            ends = [(run(folder, *words, "--no-plots")[1], run(folder, *words)[1]) for _ in rounds]
             compare(f"3 epochs, {name}", ["without plots", "with plots"], ends)
     print(f"1 thread per process, median of {len(rounds)} rounds; {machine()}")
 

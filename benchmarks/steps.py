@@ -88,6 +88,7 @@ def steps_of_run_py(arch, data, times, folder):
         log_path=folder,
         experiment_name="steps",
         run_number=0,
+        plots=True,
         debugging={},
     )
     model = program.make_model(hparams, data)

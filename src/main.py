@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.done import CleanStart, StopIfDiverged, write_done
 from src.callbacks.first_batch import FirstBatchCheck
+from src.callbacks.predictions import SavePredictions
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
@@ -83,7 +84,8 @@ def make_trainer(hparams, class_names, accelerator, precision):
             FirstBatchCheck(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
-            TensorBoardPlots(class_names),
+            SavePredictions(class_names),
+            *([TensorBoardPlots(class_names)] if hparams.plots else []),
         ],
         enable_model_summary=False,
         enable_progress_bar=False,  # Lightning's own takes several lines

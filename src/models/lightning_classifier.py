@@ -74,7 +74,7 @@ class Classifier(L.LightningModule):
         return self.step(batch, "val")
 
     def test_step(self, batch, batch_idx):
-        self.step(batch, "test")
+        return self.step(batch, "test")
 
     def step(self, batch, stage):
         """Return the loss and the logits of a batch, and add it to the metrics of the epoch."""

@@ -13,8 +13,6 @@ HIDDEN = [
     ("The `srun` command", PossibleUserWarning, "lightning.fabric.plugins.environments.slurm"),
     # about curves within an epoch, but this program logs once per epoch
     ("The number of training batches", PossibleUserWarning, "lightning.pytorch.loops.fit_loop"),
-    # TensorBoard's writer traces the network to draw its graph
-    ("`torch.jit.trace", FutureWarning, "torch.jit._trace"),
     # images in memory are fetched faster without workers; --num_workers is for other data sets
     (
         "The '.*_dataloader' does not have many workers",

@@ -30,7 +30,11 @@ NEW_FILES = {
     },
     3: {"src/utils/workers.py": 45},
     4: {"run.py": 130, "src/launch/*": 155},
-    5: {"src/callbacks/summary.py": 45, "src/callbacks/tensorboard.py": 110},
+    5: {
+        "src/callbacks/predictions.py": 75,
+        "src/callbacks/summary.py": 45,
+        "src/callbacks/tensorboard.py": 190,
+    },
     6: {
         "src/callbacks/first_batch.py": 135,
         "src/models/*.py": 130,

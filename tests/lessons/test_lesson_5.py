@@ -1,5 +1,6 @@
 """Lesson 5 as a learner runs it, with its metrics compared to scikit-learn: make test."""
 
+import csv
 import re
 import sys
 from dataclasses import dataclass
@@ -61,15 +62,16 @@ def keep_modes(hook):
 original_epoch_end = TensorBoardPlots.on_train_epoch_end
 def kept_epoch_end(self, trainer, pl_module):
     weights.append({{k: v.detach().clone() for k, v in pl_module.named_parameters()}})
-    writer = type(trainer.logger.experiment)
-    original, columns = writer.add_pr_curve, []
-    writer.add_pr_curve = lambda *args, **kw: (columns.append(args[3]), original(*args, **kw))
     original_epoch_end(self, trainer, pl_module)
-    writer.add_pr_curve = original
-    probabilities.append(torch.stack(columns, dim=1))
+
+original_curves = TensorBoardPlots.draw_pr_curves
+def kept_curves(self, writer, trainer, rows, labels):
+    probabilities.append(rows)
+    original_curves(self, writer, trainer, rows, labels)
 
 lesson.Classifier.step, lesson.Classifier.forward = kept_step, kept_forward
 TensorBoardPlots.on_train_epoch_end = kept_epoch_end
+TensorBoardPlots.draw_pr_curves = kept_curves
 keep_modes("on_train_start")
 keep_modes("on_train_end")
 sys.argv = ["run.py", "--local", "--max_epochs={NUM_EPOCHS}"]
@@ -310,13 +312,16 @@ def test_pictures_are_drawn_at_the_right_steps(run, tag, steps):
     assert [(event.width, event.height) for event in events] == [(600, 600)] * len(steps)
 
 
-@pytest.mark.parametrize(("hook", "count"), [("on_train_start", 1), ("on_train_end", NUM_VAL)])
-def test_the_network_runs_in_eval_mode_and_its_mode_is_restored(run, hook, count):
+@pytest.mark.parametrize(
+    ("hook", "counts"), [("on_train_start", {1}), ("on_train_end", {16, 64, NUM_VAL % 64})]
+)
+def test_the_network_runs_in_eval_mode_and_its_mode_is_restored(run, hook, counts):
     [(before, after, forwards)] = [row[1:] for row in run.kept["modes"] if row[0] == hook]
 
     assert all(before)
     assert after == before
-    assert {(training, shape) for training, _, shape in forwards} == {(False, (count, 1, 28, 28))}
+    expected = {(False, False, (count, 1, 28, 28)) for count in counts}
+    assert set(forwards) == expected  # neither in training mode nor with gradients
 
 
 def test_the_graph_shows_the_size_of_the_data(run):
@@ -368,6 +373,47 @@ def test_the_projector_finds_its_files_when_the_logs_are_copied(run):
     for path in re.findall(r'_path: "([^"]+)"', config):
         assert not Path(path).is_absolute()
         assert (run.folder / path).is_file()
+
+
+# --- the predictions for the test images
+
+
+def test_predictions_csv_has_the_predictions_behind_the_test_metrics(run):
+    with (run.folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores, labels = run.outputs("test")
+    probabilities, guesses = scores.softmax(dim=1).max(dim=1)
+
+    assert [row["index"] for row in rows] == [str(index) for index in range(NUM_TEST)]
+    assert [int(row["label"][0]) for row in rows] == labels.tolist()
+    assert [int(row["prediction"][0]) for row in rows] == guesses.tolist()
+    expected = pytest.approx(probabilities.tolist(), abs=1e-5)
+    assert [float(row["probability"]) for row in rows] == expected
+
+
+def test_confusion_matrix_csv_counts_every_test_image(run):
+    with (run.folder / "confusion_matrix.csv").open(newline="") as file:
+        [head, *rows] = csv.reader(file)
+    scores, labels = run.outputs("test")
+
+    expected = sklearn_metrics.confusion_matrix(labels, scores.argmax(dim=1))
+
+    assert [row[0] for row in rows] == head[1:]
+    assert [list(map(int, row[1:])) for row in rows] == expected.tolist()
+
+
+def test_a_training_without_plots_writes_the_same_numbers_and_no_pictures(run, lesson):
+    done = lesson.run(
+        *(sys.executable, "run.py", "--local", f"--max_epochs={NUM_EPOCHS}", "--no-plots"),
+        "--experiment_name=plain",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert epochs(done.stdout) == epochs(run.stdout)
+    folder = lesson.folder / "logs/plain/version_0"
+    events = EventAccumulator(str(folder)).Reload()
+    assert events.Tags()["images"] == events.Tags()["histograms"] == []
+    assert (folder / "predictions.csv").read_text() == (run.folder / "predictions.csv").read_text()
 
 
 # --- optimizer and loss by name

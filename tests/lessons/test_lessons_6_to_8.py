@@ -1,5 +1,6 @@
 """Data sets, networks and switches of lessons 6 to 8, without Slurm: make test."""
 
+import csv
 import hashlib
 import json
 import pickle
@@ -46,6 +47,11 @@ def lesson(module_clone):
 
     train.folder, train.git = module_clone.folder, module_clone.git
     return train
+
+
+def logs_of(log):
+    """Return the folder that a training has logged, relative to the clone."""
+    return re.search(r"logs: (\S+)", log)[1]
 
 
 # --- images in memory
@@ -347,7 +353,7 @@ def test_switches_are_reported_and_limit_the_training(lesson):
     )
 
     assert "WARNING not a full training: --limit_train_batches=3 --limit_val" in done.stdout
-    folder = lesson.folder / re.search(r"logs: (\S+)", done.stdout)[1]
+    folder = lesson.folder / logs_of(done.stdout)
     [checkpoint] = folder.glob("checkpoints/*.ckpt")
     assert checkpoint.name.endswith("step=3.ckpt")
 
@@ -485,7 +491,7 @@ def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sam
         EIGHT, "--dataset=mnist", "--arch=fully_connected", "--devices=2", "--max_epochs=1"
     )
     [(loss, _)] = TEST_LINE.findall(done.stdout)
-    folder = lesson.folder / re.search(r"logs: (\S+)", done.stdout)[1]
+    folder = lesson.folder / logs_of(done.stdout)
     [checkpoint] = folder.glob("checkpoints/*.ckpt")
     model = Classifier.load_from_checkpoint(checkpoint, weights_only=True).cpu().eval()
     data = MNISTDataModule(sample_data, batch_size=100)
@@ -497,6 +503,23 @@ def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sam
 
     assert len(labels) % 2 == 1
     assert float(loss) == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_write_every_test_image_once(lesson):
+    log = lesson(EIGHT, "--arch=fully_connected", "--devices=2", "--max_epochs=1").stdout
+
+    with (lesson.folder / logs_of(log) / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (lesson.folder / logs_of(log) / "confusion_matrix.csv").open(newline="") as file:
+        [_, *matrix] = csv.reader(file)
+    _, labels = read_batch(lesson.folder / "data/cifar-10-batches-py/test_batch")
+    names = CIFAR10DataModule.classes
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert [int(row["index"]) for row in rows] == list(range(len(labels)))
+    assert [row["label"] for row in rows] == [names[label] for label in labels]
+    assert final_accuracy(log) == pytest.approx(right / len(rows), abs=1e-4)
+    assert sum(int(count) for _, *counts in matrix for count in counts) == len(labels)
 
 
 # --- what is refused

@@ -14,7 +14,6 @@ EXAMPLES = [
     "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(...)` instead.",
     "The `srun` command is available on your system but is not used. HINT: ...",
     "The number of training batches (22) is smaller than the logging interval",
-    "`torch.jit.trace` is deprecated. Please switch to `torch.compile` or `torch.export`.",
     "The 'train_dataloader' does not have many workers which may be a bottleneck.",
     "You requested to overfit but enabled train dataloader shuffling. We are turning off ...",
 ]

@@ -20,6 +20,7 @@ from torchvision.datasets import MNIST
 
 from data.check import check_data
 from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.predictions import SavePredictions
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
@@ -112,7 +113,7 @@ class Classifier(L.LightningModule):
         return self.step(batch, "val")
 
     def test_step(self, batch, batch_idx):
-        self.step(batch, "test")
+        return self.step(batch, "test")
 
     def step(self, batch, stage):
         """Return the loss and the logits of a batch, and add it to the metrics of the epoch."""
@@ -173,7 +174,8 @@ def make_trainer(hparams):
             StopIfDiverged(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
-            TensorBoardPlots(MNIST.classes),
+            SavePredictions(MNIST.classes),
+            *([TensorBoardPlots(MNIST.classes)] if hparams.plots else []),
         ],
         enable_model_summary=False,
         enable_progress_bar=False,  # Lightning's own takes several lines

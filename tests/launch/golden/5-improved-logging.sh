@@ -21,6 +21,7 @@ source cluster/job_env.sh
 srun $PYTHON logs/mnist/version_0/code/run.py --local \
     --experiment_name=mnist \
     --log_path=logs \
+    --plots \
     --num_workers=2 \
     --batch_size=64 \
     --max_epochs=10 \

@@ -21,6 +21,7 @@ source cluster/job_env.sh
 srun $PYTHON logs/cifar10/version_0/code/run.py --local \
     --experiment_name=cifar10 \
     --log_path=logs \
+    --plots \
     --dataset=cifar10 \
     --num_workers=0 \
     --arch=resnet18 \

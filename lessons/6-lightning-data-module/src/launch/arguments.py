@@ -37,6 +37,12 @@ def add_log_arguments(parser):
         default="logs",
         help="folder that contains the experiments",
     )
+    parser.add_argument(
+        "--plots",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw pictures for TensorBoard",
+    )
     # N of the run's folder version_N; the generated script passes it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
 
