@@ -17,7 +17,13 @@ from src.callbacks.summary import NetworkSummary
 from src.callbacks.tensorboard import TensorBoardPlots
 from src.models.lightning_classifier import Classifier
 from src.networks.resnet import load_weights
-from src.utils.distributed import close_process_group, environment, hardware, strategy
+from src.utils.distributed import (
+    close_process_group,
+    environment,
+    hardware,
+    log_layout,
+    strategy,
+)
 from src.utils.library_messages import hide_library_messages
 from src.utils.registry import find
 from src.utils.workers import prepare_workers
@@ -101,10 +107,11 @@ def main(hparams):
     L.seed_everything(hparams.seed)
     data = make_data(hparams, accelerator)
     model = make_model(hparams, data)
+    trainer = make_trainer(hparams, data.classes, accelerator, precision)
+    log_layout(hparams, accelerator, precision, trainer.accumulate_grad_batches)
     if hparams.debugging:
         switches = " ".join(f"--{name}={value}" for name, value in hparams.debugging.items())
         log.warning(f"not a full training: {switches}")
-    trainer = make_trainer(hparams, data.classes, accelerator, precision)
     log.info(f"logs: {trainer.log_dir or 'none'}")
     trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(

@@ -25,6 +25,7 @@ def parse_args():
     add_training_arguments(parser)
     add_optimizer_arguments(parser)
     add_distributed_arguments(parser)
+    add_synchronization_arguments(parser)
     add_debugging_arguments(parser)
     add_job_arguments(parser)
     add_own_arguments(parser, chosen(sys.argv[1:], "--arch", DEFAULT_ARCH))
@@ -191,11 +192,20 @@ def add_distributed_arguments(parser):
         default="auto",
         help="floating-point precision; auto is 16-mixed on GPUs, 32-true on CPUs",
     )
+
+
+def add_synchronization_arguments(parser):
     parser.add_argument(
         "--sync_batchnorm",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="compute batch norm over all processes, not in each one; GPUs only",
+    )
+    parser.add_argument(
+        "--find_unused_parameters",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="allow weights that take no part in the loss, in some steps or all; slower",
     )
     parser.add_argument(
         "--timeout_min",

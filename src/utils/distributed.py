@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def hardware(hparams):
-    """Return Lightning's accelerator and precision, and log how the work is divided.
+    """Return Lightning's accelerator and precision.
 
     Raises:
         UserError: if there are too few GPUs, or if an argument needs GPUs and there are none.
@@ -40,16 +40,21 @@ def hardware(hparams):
         raise UserError("--sync_batchnorm needs GPUs: on a CPU leave it out")
     if precision == "auto":
         precision = "16-mixed" if accelerator == "gpu" else "32-true"
-    images = hparams.batch_size // (hparams.num_nodes * devices)
+    return accelerator, precision
+
+
+def log_layout(hparams, accelerator, precision, batches_per_step):
+    """Log how the work is divided; batches_per_step is the Trainer's accumulate_grad_batches."""
+    processes = hparams.num_nodes * hparams.devices
+    images = hparams.batch_size * batches_per_step
     log.info(
-        f"processes: {hparams.num_nodes * devices} (nodes: {hparams.num_nodes}, devices per node:"
-        f" {devices}), {accelerator}, {precision};"
-        f" images per optimizer step: {hparams.batch_size}, per process: {images};"
+        f"processes: {processes} (nodes: {hparams.num_nodes}, devices per node:"
+        f" {hparams.devices}), {accelerator}, {precision};"
+        f" images per optimizer step: {images}, per process: {images // processes};"
         f" learning rate: {hparams.learning_rate}"
     )
     if accelerator == "cpu" and precision == "bf16-mixed" and not cpu_has_bfloat16():
         log.warning("this CPU has no instructions for bfloat16: 32-true is several times faster")
-    return accelerator, precision
 
 
 def cpu_has_bfloat16():
@@ -70,7 +75,10 @@ def strategy(hparams):
     """Return Lightning's strategy; a process waits at most timeout_min for the others."""
     if hparams.num_nodes * hparams.devices == 1:
         return "auto"
-    return Strategy(timeout=timedelta(minutes=hparams.timeout_min))
+    return Strategy(
+        timeout=timedelta(minutes=hparams.timeout_min),
+        find_unused_parameters=hparams.find_unused_parameters,
+    )
 
 
 def close_process_group(trainer):

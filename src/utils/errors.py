@@ -28,6 +28,8 @@ MEANINGS = {
     " labels of n classes are 0 to n - 1",
     r"cannot identify image|image file is truncated|broken (PNG|data)": "an image file is damaged",
     r"Found no valid file for the classes": "the folder of a class contains no images",
+    r"parameters that were not used in producing": "some weights take no part in the loss: remove"
+    " them from the network, or use --find_unused_parameters",
     r"more than 1 value per channel": "batch norm needs two images per batch: change --batch_size",
     r"EADDRINUSE": "another program uses the port of this training: start the training again",
     r"clients joined|client socket has timed out": "not all processes connected in time:"

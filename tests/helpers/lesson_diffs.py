@@ -18,7 +18,7 @@ import layers
 # src/launch and src/utils/errors.py
 BUDGETS = {2: 145, 3: 15, 4: 45, 5: 105, 6: 85, 7: 45, 8: 55}
 MOVING = 6  # the lesson in which moved lines do not count
-LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 60}
+LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66}
 ERRORS = "src/utils/errors.py"
 ERRORS_BUDGET = 40
 NEW_FILES = {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 import torchvision
@@ -572,6 +573,38 @@ def test_batch_norm_over_all_processes_needs_gpus():
         distributed.hardware(hparams("cpu", "auto", sync_batchnorm=True))
 
 
+@pytest.mark.parametrize(("batches", "total", "share"), [(1, 64, 32), (4, 256, 128)])
+def test_the_log_counts_the_images_of_all_batches_of_an_optimizer_step(
+    caplog, batches, total, share
+):
+    caplog.set_level("INFO")
+    trainer = lightning.Trainer(accumulate_grad_batches=batches, logger=False)
+
+    distributed.log_layout(
+        hparams("cpu", "32-true", devices=2), "cpu", "32-true", trainer.accumulate_grad_batches
+    )
+
+    assert f"images per optimizer step: {total}, per process: {share};" in caplog.text
+
+
+@pytest.mark.slow
+def test_accumulated_batches_are_in_the_log_of_a_training(lesson):
+    lesson.git("switch", "--quiet", EIGHT)
+    main = lesson.folder / "src/main.py"
+    main.write_text(
+        main.read_text().replace(
+            "    return L.Trainer(\n", "    return L.Trainer(\n        accumulate_grad_batches=4,\n"
+        )
+    )
+
+    log = lesson(EIGHT, "--arch=fully_connected", "--max_epochs=1").stdout
+    lesson.git("checkout", "--quiet", ".")
+
+    assert "images per optimizer step: 256, per process: 256;" in log
+    steps = json.loads((lesson.folder / logs_of(log) / "DONE.json").read_text())["steps"]
+    assert steps == 6  # 21 batches of 64 images, 4 batches per step
+
+
 def hparams(accelerator, precision, devices=1, sync_batchnorm=False):
     names = {"num_nodes": 1, "devices": devices, "batch_size": 64, "learning_rate": 0.1}
     names |= {"accelerator": accelerator, "precision": precision, "sync_batchnorm": sync_batchnorm}
@@ -598,7 +631,7 @@ def test_mixed_precision_is_for_gpus(monkeypatch, num_gpus, expected):
 def test_bfloat16_on_a_cpu_without_support_is_explained(monkeypatch, caplog, has_it, warnings):
     monkeypatch.setattr(distributed, "cpu_has_bfloat16", lambda: has_it)
 
-    distributed.hardware(hparams("cpu", "bf16-mixed"))
+    distributed.log_layout(hparams("cpu", "bf16-mixed"), "cpu", "bf16-mixed", 1)
 
     assert caplog.text.count("no instructions for bfloat16") == warnings
 

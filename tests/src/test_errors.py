@@ -32,6 +32,13 @@ class MisconfigurationException(Exception):
         (OSError(28, "No space left on device", "/tmp/a.ckpt"), " free in /tmp);"),
         (OSError(28, "No space left on device", "/proc/a", None, "/tmp/b"), " free in /tmp);"),
         (ValueError("Expected more than 1 value per channel when training"), "needs two images"),
+        (
+            RuntimeError(
+                "It looks like your LightningModule has parameters that were not used in"
+                " producing the loss returned by training_step."
+            ),
+            "--find_unused_parameters",
+        ),
         (MisconfigurationException("0.1 * 3 < 1"), "Lightning refuses these settings"),
         (IndexError("Target 3 is out of bounds."), "a label is not the number of a class: "),
         (RuntimeError("CUDA error: device-side assert triggered"), "a label is not the number"),

@@ -95,10 +95,10 @@ def main(hparams):
     L.seed_everything(hparams.seed)
     data = make_data(hparams)
     model = make_model(hparams, data)
+    trainer = make_trainer(hparams, data.classes)
     if hparams.debugging:
         switches = " ".join(f"--{name}={value}" for name, value in hparams.debugging.items())
         log.warning(f"not a full training: {switches}")
-    trainer = make_trainer(hparams, data.classes)
     log.info(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir or 'none'}")
     trainer.fit(model, datamodule=data)
     [metrics] = trainer.test(

@@ -37,5 +37,6 @@ srun $PYTHON logs/cifar10/version_0/code/run.py --local \
     --accelerator=auto \
     --precision=auto \
     --no-sync_batchnorm \
+    --no-find_unused_parameters \
     --timeout_min=5 \
     --run_number=0
