@@ -57,6 +57,7 @@ class Classifier(L.LightningModule):
         self.train_metrics = MetricCollection(in_training).clone(prefix="train_")
         self.val_metrics = MetricCollection(in_evaluation).clone(prefix="val_")
         self.test_metrics = MetricCollection(in_evaluation).clone(prefix="test_")
+        self.warned_of = set()  # stages in which a class is absent
 
     def forward(self, images):
         return self.network(images)
@@ -93,10 +94,30 @@ class Classifier(L.LightningModule):
         # the objects, not their values: Lightning computes them, and resets them for the next epoch
         self.log_dict(getattr(self, f"{stage}_metrics"))
 
+    def warn_of_absent_classes(self, stage):
+        """Warn once of the classes that torchmetrics leaves out of the means over classes."""
+        if stage in self.warned_of or self.trainer.sanity_checking:
+            return
+        f1 = getattr(self, f"{stage}_metrics")[f"{stage}_f1"]
+        with f1.sync_context():  # the images of all processes
+            counts = (f1.tp + f1.fp + f1.fn).tolist()
+        absent = [
+            name for name, count in zip(self.hparams.classes, counts, strict=True) if not count
+        ]
+        if absent:
+            self.warned_of.add(stage)
+            names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+            log.warning(
+                f"{stage}_precision, {stage}_recall and {stage}_f1 leave out classes"
+                f" with neither labels nor predictions: {names}"
+            )
+
     def on_validation_epoch_end(self):
+        self.warn_of_absent_classes("val")
         self.log_metrics("val")
 
     def on_test_epoch_end(self):
+        self.warn_of_absent_classes("test")
         self.log_metrics("test")
 
     def on_train_epoch_end(self):

@@ -33,3 +33,5 @@ def test_too_many_classes_and_an_absent_class_are_reported(module_clone, page):
 
     assert done.returncode == 0, done.stderr
     page("TensorBoard shows no picture", done.stdout)
+    page("A class is absent from the metrics", done.stdout)
+    assert "neither labels nor predictions: class 29\n" in done.stdout

@@ -16,7 +16,7 @@ import layers
 
 # lines that a step may insert and delete in the training code: src/ without new files,
 # src/launch and src/utils/errors.py
-BUDGETS = {2: 145, 3: 15, 4: 45, 5: 105, 6: 85, 7: 45, 8: 55}
+BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 55}
 MOVING = 6  # the lesson in which moved lines do not count
 LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66}
 ERRORS = "src/utils/errors.py"
@@ -53,7 +53,7 @@ NEW_FILES = {
     },
 }
 # maximum number of lines of src/main.py, from this lesson on
-MAIN = {1: 130, 2: 180, 5: 220, 6: 130}
+MAIN = {1: 130, 2: 180, 5: 225, 6: 130}
 MAX_REWRITE_RATIO = 1.4
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}
 CLEAN = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
