@@ -1,12 +1,18 @@
 """Mark a finished training with DONE.json: see src/main.py."""
 
 import json
+import logging
 import math
+import os
 from pathlib import Path
 
 import lightning as L
 
 from src.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+# what a training writes into its log folder, except for the curves
+RESULTS = ("checkpoints", "hparams.yaml", "predictions.csv", "confusion_matrix.csv", "DONE.json")
 
 
 class CleanStart(L.Callback):
@@ -20,7 +26,18 @@ class CleanStart(L.Callback):
             raise UserError(f"{found}; Lightning would resume from it: move or delete it")
         folder = trainer.log_dir
         if trainer.is_global_zero and folder:
-            Path(folder, "DONE.json").unlink(missing_ok=True)
+            set_aside(Path(folder))
+
+
+def set_aside(folder):
+    """Move the results of an earlier training in the same folder into a folder of their own."""
+    results = [folder / name for name in RESULTS if (folder / name).exists()]
+    if results:
+        aside = folder / f"earlier_{len(list(folder.glob('earlier_*'))) + 1}"
+        aside.mkdir()
+        for path in results:
+            path.rename(aside / path.name)
+        log.warning(f"{folder} has results of an earlier training: moved to {aside.name}")
 
 
 class StopIfDiverged(L.Callback):
@@ -38,14 +55,21 @@ def check_finite(metrics):
 
 
 def write_done(trainer, metrics):
-    """Write steps and metrics to DONE.json in the log folder; return that folder, or None.
+    """Write steps, metrics and the best checkpoint to DONE.json in the log folder.
+
+    Returns the log folder, or None.
 
     Raises UserError if a metric is nan or infinite.
     """
     check_finite(metrics)
     folder = trainer.log_dir  # a collective call: rank 0 broadcasts the folder
     if trainer.is_global_zero and folder:
-        done = {"steps": trainer.global_step, **metrics}
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        done = {
+            "steps": trainer.global_step,
+            **metrics,
+            "checkpoint": os.path.relpath(best, folder) if best else None,
+        }
         part = Path(folder, ".DONE.json")
         part.write_text(json.dumps(done, indent=4) + "\n")
         part.replace(part.with_name("DONE.json"))  # atomic: the whole file or none

@@ -148,4 +148,6 @@ def test_f6_a_restarted_job_keeps_its_first_log(login_node, branch):
 
     assert login_node.accounting_state(job) == "CANCELLED"
     assert log(job).count("data: ") == 2
-    assert not list(login_node.folder.glob("*logs/**/DONE.json"))
+    if branch != LESSON_1:
+        assert not done.exists()
+        assert (done.parent / "earlier_1/DONE.json").read_text() == "of an earlier start"

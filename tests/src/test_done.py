@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,8 +26,10 @@ IN_A_STEP = {
 
 def trainer(folder, is_global_zero=True):
     paths = {"default_root_dir": str(folder), "log_dir": str(folder / "logs")}
-    (folder / "logs").mkdir()
-    return SimpleNamespace(**paths, is_global_zero=is_global_zero, global_step=3)
+    (folder / "logs").mkdir(exist_ok=True)
+    best = SimpleNamespace(best_model_path=str(folder / "logs/checkpoints/epoch=1-step=3.ckpt"))
+    state = {"is_global_zero": is_global_zero, "global_step": 3, "checkpoint_callback": best}
+    return SimpleNamespace(**paths, **state)
 
 
 def test_a_nan_metric_leaves_no_done_json(tmp_path):
@@ -40,7 +41,8 @@ def test_a_nan_metric_leaves_no_done_json(tmp_path):
 
     write_done(ended, {"test_acc": 0.5})
     done = json.loads((tmp_path / "logs/DONE.json").read_text())
-    assert done == {"steps": 3, "test_acc": 0.5}
+    best = "checkpoints/epoch=1-step=3.ckpt"
+    assert done == {"steps": 3, "test_acc": 0.5, "checkpoint": best}
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -63,13 +65,44 @@ def test_only_rank_0_writes_and_all_ranks_learn_the_folder(tmp_path):
     assert not list((tmp_path / "logs").iterdir())
 
 
-def test_an_old_done_json_is_removed_at_the_start(tmp_path):
-    begun = trainer(tmp_path)
-    write_done(begun, {"test_acc": 0.5})
+def test_the_results_of_an_earlier_start_are_moved_aside(tmp_path, caplog):
+    logs = tmp_path / "logs"
+    for number in (1, 2):
+        begun = trainer(tmp_path)
+        (logs / "checkpoints").mkdir()
+        (logs / f"checkpoints/{number}.ckpt").touch()
+        (logs / "predictions.csv").write_text(f"predictions {number}")
+        (logs / "hparams.yaml").write_text(f"settings {number}")
+        (logs / "events.out").touch()
+        write_done(begun, {"test_acc": number})
 
-    CleanStart().setup(begun, None, "fit")
+        CleanStart().setup(begun, None, "fit")
 
+        earlier = logs / f"earlier_{number}"
+        assert json.loads((earlier / "DONE.json").read_text())["test_acc"] == number
+        assert (earlier / f"checkpoints/{number}.ckpt").is_file()
+        assert (earlier / "predictions.csv").read_text() == f"predictions {number}"
+        assert (earlier / "hparams.yaml").read_text() == f"settings {number}"
+        assert caplog.messages[-1] == (
+            f"{logs} has results of an earlier training: moved to {earlier.name}"
+        )
+    assert sorted(path.name for path in logs.iterdir()) == ["earlier_1", "earlier_2", "events.out"]
+
+
+def test_the_first_start_moves_nothing(tmp_path, caplog):
+    CleanStart().setup(trainer(tmp_path), None, "fit")
+
+    assert caplog.messages == []
     assert not list((tmp_path / "logs").iterdir())
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_only_rank_0_moves_results(tmp_path, stage):
+    write_done(trainer(tmp_path), {"test_acc": 0.5})
+
+    CleanStart().setup(trainer(tmp_path, is_global_zero=False), None, stage)
+
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["DONE.json"]
 
 
 def test_the_test_after_the_training_removes_nothing(tmp_path):
@@ -83,7 +116,11 @@ def test_the_test_after_the_training_removes_nothing(tmp_path):
 
 def test_a_training_without_a_log_folder_starts_and_ends_too(tmp_path):
     silent = SimpleNamespace(
-        default_root_dir=str(tmp_path), log_dir=None, is_global_zero=True, global_step=1
+        default_root_dir=str(tmp_path),
+        log_dir=None,
+        is_global_zero=True,
+        global_step=1,
+        checkpoint_callback=None,
     )
 
     CleanStart().setup(silent, None, "fit")
@@ -123,21 +160,30 @@ def test_a_leftover_checkpoint_ends_a_training_and_stays(module_clone, branch, e
 
 
 @pytest.mark.slow
-def test_a_failed_training_does_not_keep_an_earlier_done_json(module_clone):
+def test_a_second_start_in_the_same_folder_keeps_the_first_one_apart(module_clone):
     branch = "8-distributed-training"
     module_clone.git("switch", "--quiet", branch)
     command = [sys.executable, *COMMANDS[branch], "--run_number=7"]
+    folder = module_clone.folder / "logs/cifar10/version_7"
 
     good = module_clone.run(*command)
-    [done] = module_clone.folder.glob("logs/cifar10/version_7/DONE.json")
-    steps = json.loads(Path(done).read_text())["steps"]
+    done = json.loads((folder / "DONE.json").read_text())
+    first = {path.name: path.read_bytes() for path in folder.rglob("*.ckpt")}
     bad = module_clone.run(*command, "--optimizer=SGD", "--learning_rate=1000")
 
     assert good.returncode == 0, good.stderr
-    assert steps == 21  # 1350 images, whole batches of 64
+    assert done["steps"] == 21  # 1350 images, 64 per step; the last 6 are left out
+    assert done["checkpoint"] == "checkpoints/epoch=0-step=21.ckpt"
     assert bad.returncode == 1
     assert "has diverged" in bad.stderr.splitlines()[-1]
-    assert not done.exists()
+    assert "version_7 has results of an earlier training: moved to earlier_1" in bad.stdout
+    assert not (folder / "DONE.json").exists()
+    earlier = folder / "earlier_1"
+    assert json.loads((earlier / "DONE.json").read_text()) == done
+    kept = {path.name: path.read_bytes() for path in (earlier / "checkpoints").iterdir()}
+    assert kept == first
+    assert "learning_rate: 1000" in (folder / "hparams.yaml").read_text()
+    assert "learning_rate: 0.001" in (earlier / "hparams.yaml").read_text()
 
 
 @pytest.mark.slow
