@@ -21,7 +21,7 @@ HIDDEN = [
     ),
     # --overfit_batches needs the same images in every epoch
     (
-        "You requested to overfit but enabled train dataloader shuffling",
+        "You requested to overfit but enabled (train|val) dataloader shuffling",
         UserWarning,
         "lightning.pytorch.trainer.connectors.data_connector",
     ),
