@@ -20,7 +20,7 @@ BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 55}
 MOVING = 6  # the lesson in which moved lines do not count
 LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66}
 ERRORS = "src/utils/errors.py"
-ERRORS_BUDGET = 40
+ERRORS_BUDGET = 42
 NEW_FILES = {
     2: {
         "src/callbacks/done.py": 80,
@@ -53,7 +53,7 @@ NEW_FILES = {
     },
 }
 # maximum number of lines of src/main.py, from this lesson on
-MAIN = {1: 130, 2: 180, 5: 225, 6: 130}
+MAIN = {1: 130, 2: 180, 5: 230, 6: 130}
 MAX_REWRITE_RATIO = 1.4
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}
 CLEAN = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}

@@ -40,6 +40,20 @@ def set_aside(folder):
         log.warning(f"{folder} has results of an earlier training: moved to {aside.name}")
 
 
+class StopIfDiverged(L.Callback):
+    """Ends the training after the first epoch whose validation loss is nan or infinite."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        loss = trainer.callback_metrics.get("val_loss")  # of the epoch before
+        if loss is not None:
+            check_finite({"val_loss": loss.item()})
+
+
+def check_finite(metrics):
+    if not all(map(math.isfinite, metrics.values())):
+        raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
+
+
 def write_done(trainer, metrics):
     """Write steps, metrics and the best checkpoint to DONE.json in the log folder.
 
@@ -47,8 +61,7 @@ def write_done(trainer, metrics):
 
     Raises UserError if a metric is nan or infinite.
     """
-    if not all(map(math.isfinite, metrics.values())):
-        raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
+    check_finite(metrics)
     folder = trainer.log_dir  # a collective call: rank 0 broadcasts the folder
     if trainer.is_global_zero and folder:
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
