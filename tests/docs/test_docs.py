@@ -54,6 +54,8 @@ def test_the_readme_is_short_and_counts_changed_lines_correctly():
         before, after = (part(files[int(number) - k], "training") for k in (1, 0))
         found = changed_lines(before, after)
         assert int(re.match(r"\d+", cell)[0]) == found
+        if moved := re.search(r"of which (\d+) moved", cell):
+            assert int(moved[1]) == found - changed_lines(before, after, follow_moves=True)
 
 
 def test_files_that_the_readme_lists_exist():
