@@ -36,7 +36,7 @@ NEW_FILES = {
         "src/callbacks/tensorboard.py": 190,
     },
     6: {
-        "src/callbacks/first_batch.py": 135,
+        "src/callbacks/batch_check.py": 137,
         "src/models/*.py": 130,
         "src/networks/*.py": 130,
         "src/datasets/*.py": 150,

@@ -1,27 +1,30 @@
 """Check that the data and the network fit together before the training: see src/main.py."""
 
+import math
+
 import lightning as L
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from PIL import Image
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import DatasetFolder, ImageFolder
 from torchvision.datasets.folder import default_loader
 
 from src.utils.errors import UserError
 
+NUM_IMAGES = 32
 PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
-class FirstBatchCheck(L.Callback):
+class BatchCheck(L.Callback):
     """Refuses data and networks that would fail later, or train on wrong values.
 
-    Each process checks its first batch of each part, from loaders that the training does not use.
+    It takes a few images of each part, without drawing a random number of the training.
     """
 
     def on_fit_start(self, trainer, pl_module):
         data = trainer.datamodule
-        with isolate_rng(include_cuda=False):  # the training draws the same random numbers
+        with isolate_rng(include_cuda=False):  # augmentation draws random numbers
             data.setup("test")
             for part in PARTS:
                 images = check_part(data, part)
@@ -29,7 +32,7 @@ class FirstBatchCheck(L.Callback):
 
 
 def check_part(data, part):
-    """Return the images of the first batch of a part (b, c, h, w).
+    """Return some images of a part (b, c, h, w).
 
     Raises:
         UserError: if it is not what a training needs.
@@ -41,10 +44,13 @@ def check_part(data, part):
         if error.name != f"{part}_set":
             raise
         raise UserError(f"{where}: setup creates no {part}_set") from None
-    loader.num_workers = 0  # a single batch is loaded faster here
-    fault = next(folder_faults(loader.dataset, data.classes), None)
+    dataset = loader.dataset
+    fault = next(folder_faults(dataset, data.classes), None) if len(dataset) else "it has no images"
     if not fault:
-        batch = next(iter(loader), None)
+        # evenly spaced, so that images sorted by class give labels of all classes; not in the order
+        # of the loader, whose generator the training may use too
+        places = range(0, len(dataset), math.ceil(len(dataset) / NUM_IMAGES))
+        [batch] = DataLoader(dataset, len(places), sampler=places, collate_fn=loader.collate_fn)
         fault = next(batch_faults(batch, data), None)
     if fault:
         raise UserError(f"{where}, {PARTS[part]} set: {fault}")
@@ -70,8 +76,6 @@ def folder_faults(dataset, classes):
 
 def batch_faults(batch, data):
     """Yield a sentence for each thing that is wrong; the later ones rely on the earlier ones."""
-    if batch is None:
-        yield "it has no images"
     if len(batch) != 2 or not all(isinstance(item, torch.Tensor) for item in batch):
         yield "a batch must be a pair of tensors, images and labels"
     images, labels = batch
@@ -96,7 +100,7 @@ def pixel_faults(images, data):
     if not images.isfinite().all():
         yield "a pixel is nan or infinite"
     if low == high:
-        yield f"all pixels of the first {len(images)} images are {low:g}: check how files are read"
+        yield f"all pixels of {len(images)} images are {low:g}: check how files are read"
     mean, std = (torch.tensor(values) for values in (data.mean or [0.0], data.std or [1.0]))
     if not {len(mean), len(std)} <= {1, len(images[0])}:
         yield f"mean and std need one value per channel, {len(images[0])}"

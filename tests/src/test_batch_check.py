@@ -1,4 +1,4 @@
-"""src/callbacks/first_batch.py: data and networks that do not fit together: make test-fast."""
+"""src/callbacks/batch_check.py: data and networks that do not fit together: make test-fast."""
 
 import random
 from types import SimpleNamespace
@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
-from src.callbacks.first_batch import FirstBatchCheck
+from src.callbacks.batch_check import BatchCheck
 from src.datasets.cifar10 import CIFAR10DataModule
 from src.datasets.image_data_module import ImageDataModule
 from src.models.lightning_classifier import Classifier
@@ -51,7 +51,7 @@ def model(network=None):
 
 def check(data, network=None):
     data.setup("fit")
-    FirstBatchCheck().on_fit_start(SimpleNamespace(datamodule=data), model(network))
+    BatchCheck().on_fit_start(SimpleNamespace(datamodule=data), model(network))
 
 
 def refusal(data, network=None):
@@ -111,7 +111,7 @@ FAULTS = {
     ),
     "constant images": (
         (torch.ones(6, *DIMS), labels()),
-        "all pixels of the first 6 images are 1: check how files are read",
+        "all pixels of 6 images are 1: check how files are read",
     ),
     "nan": ((with_nan(images()), labels()), "a pixel is nan or infinite"),
     "unscaled numbers": (
@@ -303,6 +303,27 @@ def drawn():
     return torch.rand(1).item(), np.random.rand(), random.random()
 
 
+def test_a_generator_that_a_data_module_keeps_is_not_used(monkeypatch):
+    def train_dataloader(self):
+        return DataLoader(self.train_set, 2, shuffle=True, generator=self.generator)
+
+    monkeypatch.setattr(Photos, "train_dataloader", train_dataloader)
+    data = Photos("data")
+    before = data.generator.get_state()
+
+    check(data)
+
+    assert torch.equal(data.generator.get_state(), before)
+
+
+def test_images_that_are_sorted_by_class_are_all_represented(monkeypatch):
+    wrong = torch.tensor([0] * 100 + [1] * 100 + [2] * 100 + [3] * 100)
+
+    message = refusal(photos_with(monkeypatch, "train", TensorDataset(images(400), wrong)))
+
+    assert message.endswith("a label is 3, but the labels of 3 classes are 0 to 2")
+
+
 def test_the_check_does_not_change_the_training(sample_data):
     data = CIFAR10DataModule(sample_data, batch_size=64)
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3072), nn.Dropout(), nn.Linear(3072, 10))
@@ -313,7 +334,7 @@ def test_the_check_does_not_change_the_training(sample_data):
         torch.manual_seed(1), np.random.seed(1), random.seed(1)
         data.setup("fit")
         if checked:
-            FirstBatchCheck().on_fit_start(SimpleNamespace(datamodule=data), classifier)
+            BatchCheck().on_fit_start(SimpleNamespace(datamodule=data), classifier)
         numbers.append(drawn())
         batches.append(next(iter(data.train_dataloader())))
         weights.append({name: value.clone() for name, value in network.state_dict().items()})
