@@ -197,8 +197,10 @@ class Shell:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        assert self.process.stdin and self.process.stdout  # both are pipes
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        stdin, stdout = self.process.stdin, self.process.stdout
+        if stdin is None or stdout is None:  # for the type checker: both are pipes
+            raise OSError("bash has no pipes")
+        self.stdin, self.stdout = stdin, stdout
         self.script = Path(folder, f".block-{self.process.pid}.sh")
 
     def run(self, text: str, limit: float) -> tuple[str, int]:
