@@ -256,14 +256,17 @@ def path_without_slurm(folder: Path) -> str:
 class Reader:
     """Follows pages in a new home folder, with a clone of the repository."""
 
-    def __init__(self, home: Path, venv: Path, capture: bool = False) -> None:
-        self.home, self.capture = home, capture
+    def __init__(
+        self, home: Path, venv: Path, capture: bool = False, any_version: bool = False
+    ) -> None:
+        self.home, self.capture, self.any_version = home, capture, any_version
         ours = ("SLURM", "SBATCH", "GIT_", "MAKE", "DATA_DIR", "VENV", "OMP_", "PYTHONPATH")
         env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        env |= {"HOME": str(home), "VENV": str(venv), "GIT_PAGER": "cat", "COLUMNS": "100"}
+        env |= {"HOME": str(home), "GIT_PAGER": "cat", "COLUMNS": "100"}
         self.env = env
         self.login = Shell(home, env)
-        self.values = {"address of this repository": str(ROOT)}
+        self.venv = venv
+        self.values: dict[str, str] = {}
         self.jobs: list[tuple[str, str, Block]] = []  # id, expected state, where it was submitted
         self.at_end: list[Block] = []
         self.changes: list[tuple[Block, str]] = []
@@ -273,6 +276,13 @@ class Reader:
         """A shell without Slurm."""
         path = path_without_slurm(self.home / ".without-slurm")
         return Shell(self.home, {**self.env, "PATH": path})
+
+    def clone(self) -> None:
+        """Do what README's first block does, with an environment that exists."""
+        words = f"git clone --quiet {shlex.quote(str(ROOT))} hpc-starter && cd hpc-starter"
+        found, code = self.login.run(f"{words} && ln -s {shlex.quote(str(self.venv))} env", 120)
+        if code:
+            raise DocsError(f"the repository cannot be cloned:\n{found}")
 
     def follow(self, page: Path, only_setup: bool = False) -> None:
         for block in read_page(page):
@@ -326,7 +336,10 @@ class Reader:
         return re.sub(r"<([a-z][a-z ]*)>", value, block.text)
 
     def compare(self, output: Block, found: str) -> None:
-        different = first_difference(output.text, found, "shape" in output.words)
+        expected = output.text
+        if self.any_version:  # the runs of earlier pages are missing
+            expected = re.sub(r"version_\d+", "version_<number>", expected)
+        different = first_difference(expected, found, "shape" in output.words)
         if different and self.capture:
             self.changes.append((output, self.generalise(found)))
         elif different:
@@ -399,9 +412,10 @@ def main() -> None:
     if not pages:
         raise SystemExit(f"there is no lesson {args.only}: choose from 1 to {len(lesson_pages())}")
     home = Path(tempfile.mkdtemp(prefix="reader-"))
-    reader = Reader(home, args.venv.absolute(), args.capture)
+    reader = Reader(home, args.venv.absolute(), args.capture, any_version=args.only is not None)
     keep = False
     try:
+        reader.clone()
         for name in BEFORE:
             reader.follow(ROOT / name, only_setup=args.only is not None)
         for page in pages:
@@ -412,7 +426,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         keep = args.keep
         if keep:
-            look = f"cd {home}/hpc-starter && HOME={home} VENV={args.venv} bash"
+            look = f"cd {home}/hpc-starter && HOME={home} bash"
             print(f"to look at it: {look}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
