@@ -18,8 +18,8 @@ try:
     )
     from src.launch.sbatch_options import job_options
     from src.launch.site_settings import site_settings, with_site_settings
+    from src.utils import slurm
     from src.utils.errors import UserError, plain_errors
-    from src.utils.slurm import in_step
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
     raise SystemExit(f"{why} (docs/preparation.md)") from None
@@ -41,8 +41,8 @@ def make_job(hparams):
 
 def launch(parser, hparams):
     """Submit one job per trial, or print the batch scripts."""
-    job_id = os.environ.get("SLURM_JOB_ID")
-    if hparams.dry_run and in_step():
+    job_id = slurm.current_job()
+    if hparams.dry_run and slurm.started_by_srun():
         raise UserError("--dry_run cannot be used under srun: remove it")
     if job_id and not hparams.dry_run:
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
@@ -66,6 +66,7 @@ def train(parser, hparams):
     if hparams.nb_trials > 1:
         raise UserError("--nb_trials submits several jobs: remove it to train here")
     check_tasks(hparams.num_nodes, hparams.devices)
+    slurm.forget_other_launchers()
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"
@@ -73,10 +74,10 @@ def train(parser, hparams):
     if not is_child() and os.environ.get("SLURM_PROCID", "0") == "0":
         number = prepare_run_folder(experiment, hparams.run_number, parser.words(hparams))
         settings["run_number"] = number
-    if hparams.devices > 1 and not in_step():
-        words = [str(Path(__file__).resolve()), f"--run_number={settings['run_number']}"]
-        start_processes(hparams.devices, [*words, *sys.argv[1:]])
     try:
+        if hparams.devices > 1 and not slurm.started_by_srun():
+            words = [str(Path(__file__).resolve()), f"--run_number={settings['run_number']}"]
+            start_processes(hparams.devices, [*words, *sys.argv[1:]])
         from src.main import main as train_network  # takes seconds to import
 
         train_network(argparse.Namespace(**settings))
@@ -87,6 +88,7 @@ def train(parser, hparams):
 
 def main():
     parser, hparams = parse_args()
+    slurm.refuse_other_launchers()
     root = Path(__file__).resolve().parent
     if (root / "cluster").is_dir():  # not in the copy that a job runs: see src/launch/provenance.py
         os.chdir(root)  # paths are relative to the repository's root

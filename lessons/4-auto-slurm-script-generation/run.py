@@ -15,6 +15,7 @@ try:
     )
     from src.launch.sbatch_options import job_options
     from src.launch.site_settings import site_settings, with_site_settings
+    from src.utils import slurm
     from src.utils.errors import UserError, plain_errors
 except ModuleNotFoundError as error:
     why = f"{error.msg}: activate the environment first, with source env/bin/activate"
@@ -34,7 +35,7 @@ def make_job(hparams):
 
 def launch(parser, hparams):
     """Submit one job per trial, or print the batch scripts."""
-    job_id = os.environ.get("SLURM_JOB_ID")
+    job_id = slurm.current_job()
     if job_id and not hparams.dry_run:
         where = f"this shell is in job {job_id}; a job must not submit other jobs"
         raise UserError(f"{where}: train here with --local, or exit the job first")
@@ -56,8 +57,9 @@ def train(parser, hparams):
     """Train in this process; all settings are final before the training starts."""
     if hparams.nb_trials > 1:
         raise UserError("--nb_trials submits several jobs: remove it to train here")
-    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+    if slurm.started_by_srun() and os.environ["SLURM_NTASKS"] != "1":
         raise UserError("until lesson 8 the program is a single process: use srun --ntasks=1")
+    slurm.forget_other_launchers()
     settings = parser.settings(hparams)
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"
@@ -74,6 +76,7 @@ def train(parser, hparams):
 
 def main():
     parser, hparams = parse_args()
+    slurm.refuse_other_launchers()
     root = Path(__file__).resolve().parent
     if (root / "cluster").is_dir():  # not in the copy that a job runs: see src/launch/provenance.py
         os.chdir(root)  # paths are relative to the repository's root

@@ -11,7 +11,7 @@ from lightning.pytorch.plugins import environments
 from lightning.pytorch.strategies import DDPStrategy
 
 from src.utils.errors import UserError, exit_at_sigterm
-from src.utils.slurm import in_step
+from src.utils.slurm import started_by_srun
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,12 @@ def close_process_group(trainer):
 
 def environment():
     """Return the environment, which tells Lightning whether srun started the processes."""
-    if not in_step():
+    if not started_by_srun():
         return environments.LightningEnvironment()
+    # process 0 is on the first node of the step, which need not be the first one of the job
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+    first = environments.SLURMEnvironment.resolve_root_node_address(nodes)
+    os.environ.setdefault("MASTER_ADDR", first)
     # two steps of a job, or two jobs on a node, must not use the same port
     step = int(os.environ["SLURM_JOB_ID"]) * 7 + int(os.environ["SLURM_STEP_ID"])
     os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))

@@ -1,8 +1,76 @@
-"""Find out whether Slurm started this process."""
+"""Find out who started this process: srun, another launcher, or a person in a shell."""
 
 import os
+import subprocess
+
+from src.utils.errors import UserError
+
+# set by srun in each of its tasks, and not completely in shells and batch scripts
+OF_A_TASK = ("JOB_ID", "STEP_ID", "NTASKS", "PROCID", "NODEID", "LOCALID")
+# from here on, ids belong to batch scripts and to shells of salloc, not to srun's steps
+FIRST_SPECIAL_STEP = 2**32 - 16
+# set by a launcher in each of its processes -> that launcher
+LAUNCHERS = {
+    "TORCHELASTIC_RUN_ID": "torchrun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "MPI_LOCALNRANKS": "mpirun",
+}
+# Lightning and PyTorch believe these, whoever set them
+RANKS = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE"),
+    *("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "TORCHELASTIC_USE_AGENT_STORE"),
+)
 
 
-def in_step():
-    """Return whether srun started this process."""
-    return "SLURM_STEP_ID" in os.environ
+def started_by_srun():
+    """Return whether this process is a task of srun.
+
+    The variables alone do not tell: shells pass them on, to sbatch and beyond the end of the job.
+    """
+    values = [os.environ.get(f"SLURM_{name}", "") for name in OF_A_TASK]
+    if not all(value.isdecimal() for value in values) or int(values[1]) >= FIRST_SPECIAL_STEP:
+        return False
+    try:
+        group_of_task = os.getpgid(int(os.environ.get("SLURM_TASK_PID", "")))
+    except (ValueError, OSError):
+        # it has ended, or this is a container with process ids of its own
+        return current_job() is not None
+    # the shell of srun --pty starts each command in a process group of its own
+    return group_of_task == os.getpgrp() or "SLURM_PTY_PORT" not in os.environ
+
+
+def current_job():
+    """Return the id of the job that this process is in, or None; ended jobs do not count."""
+    job_id = os.environ.get("SLURM_JOB_ID", "")
+    if not job_id.isdecimal():
+        return None
+    command = ["squeue", "--noheader", f"--jobs={job_id}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # no squeue in this container, or no answer
+        return job_id
+    has_ended = "Invalid job id" in done.stderr or (done.returncode == 0 and not done.stdout)
+    return None if has_ended else job_id
+
+
+def refuse_other_launchers():
+    """Check that no launcher other than srun started this process.
+
+    Raises:
+        UserError: with the variable that says so.
+    """
+    for name, launcher in LAUNCHERS.items():
+        if name in os.environ:
+            found = f"{name}={os.environ[name]}: {launcher} cannot start this program"
+            remedy = f"use srun or python, or unset {name} if it is left over"
+            raise UserError(f"{found}, which starts its own processes; {remedy}")
+
+
+def forget_other_launchers():
+    """Remove variables that would make Lightning take this process for another one.
+
+    It would train without writing anything.
+    """
+    of_others = () if started_by_srun() else ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+    for name in (*RANKS, *of_others):
+        os.environ.pop(name, None)

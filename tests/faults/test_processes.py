@@ -117,6 +117,27 @@ def test_f19_a_forgotten_srun_is_reported_in_one_sentence(login_node, page, shap
     assert "Traceback" not in log
 
 
+def in_shell(login_node, start, command):
+    """Type a command in an interactive shell that `start` opens on a node."""
+    # script gives srun the terminal that --pty needs
+    words = ["script", "-qec", f"{start} --pty bash --norc", "/dev/null"]
+    return login_node.clone.run(*words, input=f"{command}; exit\n", env=login_node.env)
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["srun --nodes=2 --mem=3G", "salloc --nodes=2 --mem=3G srun --interactive --preserve-env"],
+)
+def test_f19_a_forgotten_srun_in_a_shell_on_a_node_is_reported(login_node, start):
+    command = f"{sys.executable} run.py --local --num_nodes=2"
+
+    done = in_shell(login_node, start, command)
+
+    assert "the job has 2 tasks, but this process was started without srun" in done.stdout
+    assert "put srun --overlap before python" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 # --- F20: a process that is dead or stuck
 
 
@@ -239,6 +260,18 @@ def test_f21_a_port_in_use_is_reported_in_one_sentence(login_node, page):
 
     assert done.returncode != 0
     page("The port is taken", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_f21_an_address_left_over_from_another_job_is_reported_at_once(login_node, page):
+    # the practice cluster sets the variable in each task, so it is changed after that
+    command = f"MASTER_ADDR=nosuch exec {sys.executable} run.py --local --devices=2"
+    words = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--mem=3G", "--kill-on-bad-exit=1"]
+
+    done = login_node.clone.run(*words, "bash", "-c", command, env=login_node.env, timeout=120)
+
+    assert done.returncode != 0
+    page("A variable is left over", done.stderr)
     assert "Traceback" not in done.stderr
 
 

@@ -17,7 +17,7 @@ import json, os, signal, sys, time
 from src.launch.processes import start_processes
 start_processes(3, [__file__, *sys.argv[1:]])
 rank = int(os.environ["LOCAL_RANK"])
-names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+names = ("MASTER_ADDR", "MASTER_PORT")
 with open(f"{os.path.dirname(__file__)}/{rank}.json", "w") as file:
     json.dump({"pid": os.getpid(), **{name: os.environ[name] for name in names}}, file)
 EXEC
@@ -29,10 +29,10 @@ def start(tmp_path):
     """Start three processes that run a statement, which may use `rank`."""
     started = []
 
-    def start(statement):
+    def start(statement, **env):
         program = tmp_path / "program.py"
         program.write_text(PROGRAM.replace("EXEC", statement))
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen([sys.executable, program], env=env, **pipes))
         return started[-1]
@@ -70,7 +70,6 @@ def test_all_processes_meet_at_the_same_free_port(start, tmp_path):
     assert process.wait(60) == 0
     assert len({row["pid"] for row in rows}) == 3
     assert {row["MASTER_ADDR"] for row in rows} == {"127.0.0.1"}
-    assert {row["NODE_RANK"] for row in rows} == {"0"}
     [port] = {row["MASTER_PORT"] for row in rows}
     assert 1024 < int(port) < 65536
 
@@ -107,3 +106,14 @@ def test_the_others_may_end_before_the_first_one(start, tmp_path):
     process = start("time.sleep(1 if rank else 3)")
 
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("value", ["99", "1 99 1", "", "x"])
+def test_a_variable_left_over_from_another_training_is_named(start, value):
+    process = start("", HPC_STARTER_PIPE=value)
+
+    _, message = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    sentence = "is left over from another training: unset HPC_STARTER_PIPE"
+    assert f"HPC_STARTER_PIPE={value} {sentence}" in message
