@@ -6,6 +6,19 @@ if [ ! -f cluster/site_env.sh ]; then
     echo "No cluster/site_env.sh in $PWD: source cluster/job_env.sh in the repository's root." >&2
     exit 1
 fi
+
+# --- other launchers: what they left in the shell would tell Lightning a wrong rank or address
+unset RANK LOCAL_RANK GROUP_RANK NODE_RANK WORLD_SIZE JSM_NAMESPACE_RANK JSM_NAMESPACE_SIZE
+unset TORCHELASTIC_RUN_ID TORCHELASTIC_USE_AGENT_STORE OMPI_COMM_WORLD_SIZE MPI_LOCALNRANKS
+unset MASTER_ADDR MASTER_PORT HPC_STARTER_PIPE
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+    unset SLURM_NTASKS SLURM_PROCID SLURM_LOCALID SLURM_STEP_ID
+elif [ "${SLURM_PROCID:-0}" != 0 ]; then
+    echo "srun has started this script ${SLURM_NTASKS:-} times, but the script calls srun itself:" \
+        "start it without srun." >&2
+    exit 1
+fi
+
 source cluster/site_env.sh
 
 # --- Python: site.sh names a command (PYTHON) or a virtual environment (VENV); the default is env
@@ -51,6 +64,8 @@ if [ -n "${SLURM_JOB_ID:-}" ]; then
     export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" SLURM_EXPORT_ENV=ALL
     # a task that fails ends the others
     export SLURM_KILL_BAD_EXIT=1
+    # in a shell of srun --pty, use the resources of that shell instead of waiting for others
+    export SLURM_OVERLAP=1
 else
     # outside a job, the command runs here
     srun() { "$@"; }

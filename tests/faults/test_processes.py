@@ -138,6 +138,32 @@ def test_f19_a_forgotten_srun_in_a_shell_on_a_node_is_reported(login_node, start
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("branch", "start"),
+    [
+        ("1-simple-model-training", "srun --mem=3G"),
+        ("8-distributed-training", "srun --mem=3G"),
+        ("8-distributed-training", "srun --nodes=2 --ntasks-per-node=1 --mem=3G"),
+    ],
+)
+def test_f19_run_sh_shares_the_resources_of_the_shell_that_starts_it(login_node, branch, start):
+    login_node.clone.git("switch", "--quiet", branch)
+
+    done = in_shell(login_node, start, f"bash run.sh {' '.join(FAST)}")
+
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall("test loss [0-9]", done.stdout)) == 1
+
+
+def test_f19_ranks_of_another_launcher_do_not_reach_a_job(login_node):
+    left_over = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "nosuch"}
+
+    [job] = login_node.launch_jobs("--devices=2", *FAST, **left_over)
+
+    assert login_node.wait(job) == "COMPLETED", login_node.log(job, "err")
+    assert login_node.log(job).count("test loss") == 1
+
+
 # --- F20: a process that is dead or stuck
 
 

@@ -10,6 +10,8 @@ import pytest
 from clone import ROOT
 from login_node import WRAPPERS
 from practice_cluster import clean_environment
+from src.launch.processes import PIPE
+from src.utils.slurm import LAUNCHERS, RANKS
 
 SCRIPT = "set -euo pipefail\nsource cluster/job_env.sh\nsrun $PYTHON -c {program}\n"
 
@@ -211,20 +213,69 @@ def test_outside_a_job_the_program_runs_here_on_one_thread(site):
 
 def test_in_a_job_srun_gets_cpus_and_environment_and_ends_all_tasks_together(site):
     names = ("SRUN_CPUS_PER_TASK", "SLURM_EXPORT_ENV", "SLURM_KILL_BAD_EXIT", "PYTHONUNBUFFERED")
-    site.install("bin/srun", f"printenv {' '.join(names)}")
+    site.install("bin/srun", f"printenv {' '.join(names)} SLURM_OVERLAP")
 
     done = site.run(
         PATH=f"{site.folder}/bin:{os.environ['PATH']}", SLURM_JOB_ID="1", SLURM_CPUS_PER_TASK="5"
     )
 
-    assert done.stdout.split() == ["5", "ALL", "1", "1"], done.stderr
+    assert done.stdout.split() == ["5", "ALL", "1", "1", "1"], done.stderr
+
+
+LEFT_OVER = [*RANKS, *LAUNCHERS, PIPE, "MASTER_ADDR", "MASTER_PORT"]
+
+
+@pytest.mark.parametrize("job", [{}, {"SLURM_JOB_ID": "1"}], ids=["no job", "job"])
+def test_variables_of_other_launchers_do_not_reach_the_program(site, job):
+    site.install("bin/srun", '"$@"')
+    site.env["PATH"] = f"{site.folder}/bin:{os.environ['PATH']}"
+
+    done = site.run(
+        f"import os; print([name for name in {LEFT_OVER} if name in os.environ])",
+        **dict.fromkeys(LEFT_OVER, "1"),
+        **job,
+    )
+
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_site_may_set_the_address_of_process_0(site):
+    site.write("export MASTER_ADDR=10.0.0.1\n")
+
+    done = site.run("import os; print(os.environ['MASTER_ADDR'])", MASTER_ADDR="nosuch")
+
+    assert done.stdout == "10.0.0.1\n", done.stderr
+
+
+def test_outside_a_job_no_variable_of_a_task_remains(site):
+    names = ["SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_ID"]
+    program = f"import os; print([name for name in {names} if name in os.environ])"
+
+    done = site.run(program, **dict.fromkeys(names, "2"))
+
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_script_that_srun_starts_several_times_is_refused(site):
+    done = site.run(SLURM_JOB_ID="1", SLURM_NTASKS="2", SLURM_PROCID="1")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("srun has started this script 2 times")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("tasks", "code"), [("1", 0), ("2", 1)])
 def test_a_single_process_program_refuses_more_tasks(site, tasks, code):
     script = SCRIPT.replace("srun $PYTHON", "single_task\nsrun $PYTHON")
 
-    done = site.run(script=script, SLURM_NTASKS=tasks)
+    site.install("bin/srun", '"$@"')
+
+    done = site.run(
+        script=script,
+        PATH=f"{site.folder}/bin:{os.environ['PATH']}",
+        SLURM_JOB_ID="1",
+        SLURM_NTASKS=tasks,
+    )
 
     assert done.returncode == code
     assert ("This job has 2 tasks, but until lesson 8" in done.stderr) == (code == 1)

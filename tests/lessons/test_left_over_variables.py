@@ -24,6 +24,18 @@ def clone(module_clone):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("branch", BRANCHES[1:3])
+def test_run_sh_trains_and_logs(clone, branch):
+    clone.git("switch", "--quiet", branch)
+
+    done = clone.run("bash", "run.sh", env=clone.env | LEFT_OVER)
+
+    assert done.returncode == 0, done.stderr
+    assert len(epochs(done.stdout)) == 10
+    assert list(clone.folder.glob("lightning_logs/version_0/events.out.tfevents.*"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("branch", WITH_RUN_PY)
 def test_run_py_trains_and_logs(clone, branch):
     clone.git("switch", "--quiet", branch)
