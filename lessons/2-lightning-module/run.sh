@@ -9,8 +9,8 @@
 #SBATCH --open-mode=append
 
 set -euo pipefail
-# Slurm runs a copy of this file; SLURM_SUBMIT_DIR is the folder where sbatch was called
-cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")}"
+# sbatch runs a copy of this file elsewhere; SLURM_SUBMIT_DIR is the folder where it was called
+if [ -f "$(dirname "$0")/run.sh" ]; then cd "$(dirname "$0")"; else cd "$SLURM_SUBMIT_DIR"; fi
 [ -f cluster/job_env.sh ] ||
     { echo "No cluster/job_env.sh in $PWD: call sbatch in the repository's root." >&2; exit 1; }
 # this site's modules and Python, see site.example.sh

@@ -8,6 +8,7 @@ import pytest
 from clone import ROOT, epochs
 
 BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("*.txt"))]
+WITH_RUN_SH = [*BRANCHES[:3], BRANCHES[7]]
 # the files that matter differ in these lessons only
 WITH_RUN_PY = [BRANCHES[3], BRANCHES[4], BRANCHES[7]]
 LEFT_OVER = {
@@ -60,3 +61,28 @@ def test_run_py_refuses_torchrun(clone, branch):
     assert done.returncode == 1
     assert "torchrun cannot start this program, which starts its own processes" in done.stderr
     assert not list(clone.folder.glob("logs/*/*"))
+
+
+@pytest.mark.parametrize("branch", WITH_RUN_SH)
+def test_run_sh_trains_the_code_beside_it_in_the_shell_of_a_job(clone, tmp_path, branch):
+    clone.git("switch", "--quiet", branch)
+    shutil.copytree(clone.folder / "cluster", tmp_path / "cluster")
+    for name in ("run.sh", "run.py"):
+        (tmp_path / name).write_text("")
+    # salloc was called in another clone
+    env = clone.env | {"SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(tmp_path), "VENV": "nowhere"}
+
+    done = clone.run("bash", "run.sh", env=env)
+
+    assert f"No Python environment at nowhere (seen from {clone.folder})" in done.stderr
+
+
+@pytest.mark.parametrize("branch", WITH_RUN_SH)
+def test_the_copy_that_sbatch_runs_finds_the_folder_of_the_submission(clone, tmp_path, branch):
+    clone.git("switch", "--quiet", branch)
+    shutil.copy(clone.folder / "run.sh", tmp_path / "slurm_script")
+    job = {"SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(clone.folder), "VENV": "nowhere"}
+
+    done = clone.run("bash", str(tmp_path / "slurm_script"), env=clone.env | job, cwd="/")
+
+    assert f"No Python environment at nowhere (seen from {clone.folder})" in done.stderr
