@@ -3,7 +3,9 @@
 
 PYTHON3 ?= python3
 VENV ?= env
-DATA := $(or $(DATA_DIR),data)
+# a value for the shell, which may contain spaces and quotes
+quoted = '$(subst ','\'',$(1))'
+DATA := $(call quoted,$(or $(DATA_DIR),data))
 PYTHON := $(VENV)/bin/python
 # where PyTorch comes from: pypi (with CUDA on Linux), cpu (CPU-only builds) or site (what PYTHON3
 # can import); env/ remembers the choice
@@ -23,6 +25,8 @@ SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh
   lessons/*/src/utils/*.sh tools/*.sh .ci/run site.example.sh)
 # here $PYTHON may be several words, which the shell has to split: SC2086 would require quotes
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
+
+$(if $(word 2,$(VENV)),$(error VENV is "$(VENV)", but make cannot use a path with spaces: choose another))
 
 .PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
@@ -55,14 +59,13 @@ lock: $(VENV)/.setup-dev  ## update requirements.lock and requirements-dev.lock
 	$(VENV)/bin/$(LOCK) $(UV_ARGS) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 data: $(VENV)/.setup  ## fetch the data that are missing; without internet, generate small samples
-	@[ -e "$(DATA)/MNIST" ] || bash data/get_mnist.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
-	@[ -e "$(DATA)/cifar-10-batches-py" ] || bash data/get_cifar10.sh "$(DATA)" || $(PYTHON) data/make_sample.py "$(DATA)"
+	@[ -e $(DATA)/MNIST ] || bash data/get_mnist.sh $(DATA) || $(PYTHON) data/make_sample.py $(DATA)
+	@[ -e $(DATA)/cifar-10-batches-py ] || bash data/get_cifar10.sh $(DATA) || $(PYTHON) data/make_sample.py $(DATA)
 
 # an experiment of its own, so that the first run of each lesson is version_0
 run: $(VENV)/.setup data  ## set up what is missing, then train ResNet-18 on CIFAR-10 for three epochs
 	@$(PYTHON3) tools/lessons.py branches || echo "continuing without the lesson branches"
-	@$(PYTHON) -u run.py --local --experiment_name=first_run --log_path="$(CURDIR)/logs" \
-	  --data_dir="$(abspath $(DATA))" $(ARGS)
+	@$(PYTHON) -u run.py --local --experiment_name=first_run --data_dir=$(DATA) $(ARGS)
 	@echo "To see the curves, run $(VENV)/bin/tensorboard --logdir logs and open http://localhost:6006"
 
 lessons: needs  ## build the lesson branches from main
@@ -96,7 +99,7 @@ test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs
 
 bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 minutes)
 	$(PYTHON) benchmarks/steps.py
-	$(PYTHON) benchmarks/loading.py "$(DATA)"
+	$(PYTHON) benchmarks/loading.py $(DATA)
 	$(PYTHON) benchmarks/startup.py
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine

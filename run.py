@@ -5,10 +5,14 @@ import os
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # PYTHONSAFEPATH leaves it out
+
 try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
     from src.launch.layout import check_tasks, gpus_per_node
+    from src.launch.paths import enter_root
     from src.launch.processes import is_child, start_processes
     from src.launch.run_folder import (
         discard_run_folder,
@@ -20,9 +24,9 @@ try:
     from src.launch.site_settings import site_settings, with_site_settings
     from src.utils import slurm
     from src.utils.errors import UserError, plain_errors
-except ModuleNotFoundError as error:
-    why = f"{error.msg}: activate the environment first, with source env/bin/activate"
-    raise SystemExit(f"{why} (docs/preparation.md)") from None
+except ImportError as error:
+    why = "activate the environment first, with source env/bin/activate (docs/preparation.md)"
+    raise SystemExit(f"{error.msg}: {why}") from None
 
 
 def make_job(hparams):
@@ -76,8 +80,8 @@ def train(parser, hparams):
         settings["run_number"] = number
     try:
         if hparams.devices > 1 and not slurm.started_by_srun():
-            words = [str(Path(__file__).resolve()), f"--run_number={settings['run_number']}"]
-            start_processes(hparams.devices, [*words, *sys.argv[1:]])
+            words = [*parser.words(hparams), f"--run_number={settings['run_number']}"]
+            start_processes(hparams.devices, [str(ROOT / "run.py"), "--local", *words])
         from src.main import main as train_network  # takes seconds to import
 
         train_network(argparse.Namespace(**settings))
@@ -89,9 +93,7 @@ def train(parser, hparams):
 def main():
     parser, hparams = parse_args()
     slurm.refuse_other_launchers()
-    root = Path(__file__).resolve().parent
-    if (root / "cluster").is_dir():  # not in the copy that a job runs: see src/launch/provenance.py
-        os.chdir(root)  # paths are relative to the repository's root
+    enter_root(parser, hparams, ROOT)
     local = hparams.local if hparams.local is not None else not has_slurm()
     if hparams.dry_run or not local:
         launch(parser, hparams)

@@ -56,8 +56,9 @@ else
     fi
 fi
 
-# --- processes: one thread each; output is not buffered
+# --- processes: one thread each; output is not buffered; the program is in the current folder
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+unset PYTHONSAFEPATH
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
     # srun inherits neither --cpus-per-task (since Slurm 22.05) nor, at some sites, the environment

@@ -156,6 +156,10 @@ case $INSTALLER in
   *) die "INSTALLER=$INSTALLER is not known: use uv or pip." ;;
 esac
 
+case $PWD in
+  *[%\\\"]*) echo "warning: Slurm cannot write the logs of jobs below $PWD: clone to a path without % and without \\ or \"" >&2 ;;
+esac
+
 if [ "${1:-}" = dev ]; then
   mv "$stamp" "$before"
   choose_installer

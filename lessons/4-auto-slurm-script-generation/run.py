@@ -2,11 +2,16 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # PYTHONSAFEPATH leaves it out
 
 try:
     from src.launch.arguments import parse_args
     from src.launch.job import Job, has_slurm
+    from src.launch.paths import enter_root
     from src.launch.run_folder import (
         discard_run_folder,
         make_run_folder,
@@ -17,9 +22,9 @@ try:
     from src.launch.site_settings import site_settings, with_site_settings
     from src.utils import slurm
     from src.utils.errors import UserError, plain_errors
-except ModuleNotFoundError as error:
-    why = f"{error.msg}: activate the environment first, with source env/bin/activate"
-    raise SystemExit(f"{why} (docs/preparation.md)") from None
+except ImportError as error:
+    why = "activate the environment first, with source env/bin/activate (docs/preparation.md)"
+    raise SystemExit(f"{error.msg}: {why}") from None
 
 
 def make_job(hparams):
@@ -77,9 +82,7 @@ def train(parser, hparams):
 def main():
     parser, hparams = parse_args()
     slurm.refuse_other_launchers()
-    root = Path(__file__).resolve().parent
-    if (root / "cluster").is_dir():  # not in the copy that a job runs: see src/launch/provenance.py
-        os.chdir(root)  # paths are relative to the repository's root
+    enter_root(parser, hparams, ROOT)
     local = hparams.local if hparams.local is not None else not has_slurm()
     if hparams.dry_run or not local:
         launch(parser, hparams)

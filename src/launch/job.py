@@ -65,6 +65,7 @@ class Job:
             "gres": self.gres,
             "mem": f"{self.mem_gb * 1024}M" if self.mem_gb else "",
             "time": f"{self.time_min // 60:02d}:{self.time_min % 60:02d}:00",
+            "folder": Path.cwd(),
             "log_path": log_path,
             "number": number,
             "option": "\n#SBATCH ".join(self.options),

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import os
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ def record_run(folder, arguments):
     """
     copy_program(folder / "code")
     command = shlex.join(["python", "run.py", *arguments])
-    (folder / "command.txt").write_text(command + "\n")
+    (folder / "command.txt").write_bytes(os.fsencode(command + "\n"))
     record_commit(folder)
 
 

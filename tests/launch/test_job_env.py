@@ -201,6 +201,12 @@ def test_a_missing_environment_is_reported_in_one_sentence(site):
 # --- processes
 
 
+def test_a_job_finds_the_program_in_the_current_folder(site):
+    done = site.run("import sys; print(sys.path[0] == '')", PYTHONSAFEPATH="1")
+
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_outside_a_job_the_program_runs_here_on_one_thread(site):
     site.install("bin/srun", "echo srun was called >&2; exit 3")
 

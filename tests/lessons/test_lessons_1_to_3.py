@@ -142,6 +142,20 @@ def test_run_sh_works_from_another_folder(module_clone):
     assert f"(seen from {module_clone.folder})" in done.stderr
 
 
+def test_the_program_is_preferred_to_another_package_of_the_same_name(module_clone, tmp_path):
+    module_clone.git("switch", "--quiet", LESSONS[0])
+    for name in ("src", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    program = "import src.main, data.check; print(src.main.__file__, data.check.__file__)"
+    env = {**module_clone.env, "PYTHONPATH": str(tmp_path)}
+
+    done = module_clone.run(sys.executable, "-c", program, env=env)
+
+    files = [module_clone.folder / "src/main.py", module_clone.folder / "data/check.py"]
+    assert done.stdout.split() == list(map(str, files)), done.stderr
+
+
 def test_run_sh_sources_the_settings_of_the_site(module_clone):
     module_clone.git("switch", "--quiet", LESSONS[0])
     site = module_clone.folder / "site.sh"

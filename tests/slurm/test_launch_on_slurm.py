@@ -117,6 +117,18 @@ def test_a_site_that_exports_no_environment_still_trains(login_node):
     assert state == "COMPLETED", login_node.log(job, "err")
 
 
+def test_a_saved_script_can_be_submitted_from_another_folder(login_node, tmp_path):
+    [first] = login_node.launch_jobs("--max_epochs=1")
+    login_node.wait(first, timeout=180)
+    script = login_node.folder / "logs/mnist/slurm_scripts/version_0.sh"
+
+    job = login_node.run(["sbatch", "--parsable", str(script)], cwd=tmp_path).strip()
+    state = login_node.wait(job, timeout=180)
+
+    assert state == "COMPLETED"
+    assert "test loss" in login_node.log(job)
+
+
 def test_slurm_applies_the_limits_of_the_site_unless_others_are_given(login_node):
     site = login_node.folder / "site.sh"
     site.write_text("export SBATCH_TIMELIMIT=30 SBATCH_MEM_PER_CPU=300M\n")

@@ -126,6 +126,46 @@ def test_make_run_uses_existing_data(bare, sample_data):
     assert not (bare.folder / "data/cifar-10-batches-py").exists()
 
 
+def test_a_path_that_slurm_would_expand_is_reported_before_the_first_job(bare):
+    clone = bare.folder.rename(bare.folder.with_name("100%j"))
+    (clone / "mine").mkdir()
+    (clone / "mine/notes.txt").touch()
+
+    done = bare.run("make", "setup", "VENV=mine", cwd=clone)
+
+    assert f"warning: Slurm cannot write the logs of jobs below {clone}: clone to" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_path_of_the_clone_may_contain_special_characters(bare):
+    clone = bare.folder.rename(bare.folder.with_name("it's mine (2) & ~x"))
+
+    done = bare.run("make", *UP_TO_DATE, "run", "ARGS=--dry-run", cwd=clone)
+
+    assert done.returncode == 0, done.stderr
+    assert f'#SBATCH --chdir="{clone}"' in done.stdout
+
+
+def test_the_data_folder_may_contain_a_space(bare, sample_data):
+    folder = bare.folder.with_name("my data")
+    folder.symlink_to(sample_data)
+
+    words = [f"DATA_DIR={folder}", "ARGS=--dry-run"]
+    done = bare.run("make", *UP_TO_DATE, "run", *words)
+
+    assert done.returncode == 0, done.stderr
+    assert f"'--data_dir={folder}'" in done.stdout
+
+
+def test_an_environment_with_a_space_in_its_path_is_refused(bare):
+    done = bare.run("make", "VENV=my env")
+
+    assert done.returncode == 2
+    assert (
+        'VENV is "my env", but make cannot use a path with spaces: choose another.' in done.stderr
+    )
+
+
 def test_make_lessons_says_when_nothing_changed(bare):
     first = bare.run("make", "lessons").stdout
     second = bare.run("make", "lessons").stdout

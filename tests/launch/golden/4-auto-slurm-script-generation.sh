@@ -9,6 +9,8 @@
 #SBATCH --mem=4096M
 # time limit, hours:minutes:seconds
 #SBATCH --time=00:15:00
+# the folder where the job starts; the following paths begin there
+#SBATCH --chdir="/path/to/hpc-starter"
 # standard output and standard error; a requeued job appends to them
 #SBATCH --output="logs/mnist/slurm_out_logs/version_0_%j.out"
 #SBATCH --error="logs/mnist/slurm_err_logs/version_0_%j.err"

@@ -34,7 +34,7 @@ def add_log_arguments(parser):
         "--log_path",
         type=path,
         default="logs",
-        help="folder that contains the experiments",
+        help="folder that contains the experiments; if given, relative to the current folder",
     )
     # N of the run's folder version_N; the generated script passes it
     parser.add_argument("--run_number", type=number(int, 0), help=argparse.SUPPRESS)
@@ -46,7 +46,8 @@ def add_data_arguments(parser):
     parser.add_argument(
         "--data_dir",
         type=path,
-        help="folder that contains the data sets (default: DATA_DIR, or data)",
+        help="folder that contains the data sets; if given, relative to the current folder"
+        " (default: DATA_DIR, or data)",
     )
     parser.add_argument(
         "--num_workers",

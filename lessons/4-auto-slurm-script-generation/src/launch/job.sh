@@ -11,6 +11,8 @@
 #SBATCH --mem={{mem}}
 # time limit, hours:minutes:seconds
 #SBATCH --time={{time}}
+# the folder where the job starts; the following paths begin there
+#SBATCH --chdir="{{folder}}"
 # standard output and standard error; a requeued job appends to them
 #SBATCH --output="{{log_path}}/slurm_out_logs/version_{{number}}_%j.out"
 #SBATCH --error="{{log_path}}/slurm_err_logs/version_{{number}}_%j.err"

@@ -75,7 +75,7 @@ def submit_run(job, text, experiment, number, arguments):
         for folder in ("slurm_out_logs", "slurm_err_logs", "slurm_scripts"):
             Path(experiment, folder).mkdir(exist_ok=True)
         record_run(Path(experiment, f"version_{number}"), arguments)
-        script.write_text(text)
+        script.write_bytes(os.fsencode(text))  # the path of the clone may be in any encoding
     except OSError as error:
         discard_run(experiment, number)
         reason = f"cannot write to {error.filename or script} ({error.strerror})"

@@ -27,7 +27,7 @@ def read_site(*names):
     """
     script = 'source cluster/site_env.sh >&2; for name; do printf "%s\\0" "${!name:-}"; done'
     command = ["bash", "-c", script, "bash", *names]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="surrogateescape")
     if done.returncode:
         raise UserError(f"not submitted: {' '.join(done.stderr.split())}")
     return dict(zip(names, done.stdout.split("\0"), strict=False))

@@ -8,8 +8,8 @@ if ! command -v sbatch >/dev/null; then
         "or start the practice cluster (docs/practice-cluster.md)" >&2
     exit 127
 fi
-case $PWD in *[%\\]*)
-    echo "Slurm cannot write logs below $PWD: clone to a path without % and \\" >&2
+case $PWD in *[%\\\"]*)
+    echo "Slurm cannot write logs below $PWD: clone to a path without % and without \\ or \"" >&2
     exit 1 ;;
 esac
 # those variables override the lines of a script, but not options: pass the lines as options too

@@ -23,7 +23,7 @@ MEANINGS = {
     " earlier files are kept: free some space, or write to another disk, and start again",
     r"MisconfigurationException": "Lightning refuses these settings",
     r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
-    " env/bin/activate (docs/preparation.md)",
+    " env/bin/activate (docs/preparation.md), or call its Python, env/bin/python",
 }
 
 
@@ -37,6 +37,8 @@ def plain_errors():
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the shell has closed it: run.py >&-
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    with suppress(AttributeError):  # a character that the terminal cannot show is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:
         yield

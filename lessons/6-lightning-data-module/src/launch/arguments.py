@@ -35,7 +35,7 @@ def add_log_arguments(parser):
         "--log_path",
         type=path,
         default="logs",
-        help="folder that contains the experiments",
+        help="folder that contains the experiments; if given, relative to the current folder",
     )
     parser.add_argument(
         "--plots",
@@ -59,7 +59,8 @@ def add_data_arguments(parser):
     parser.add_argument(
         "--data_dir",
         type=path,
-        help="folder that contains the data sets (default: DATA_DIR, or data)",
+        help="folder that contains the data sets; if given, relative to the current folder"
+        " (default: DATA_DIR, or data)",
     )
     parser.add_argument(
         "--num_workers",

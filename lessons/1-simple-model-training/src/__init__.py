@@ -1,0 +1,1 @@
+"""Makes this folder a package, which Python prefers to another one of the same name."""

@@ -1,0 +1,25 @@
+"""Where paths begin: those that were given at the current folder, the defaults at the root."""
+
+import argparse
+import os
+from pathlib import Path
+
+from src.launch.argument_types import path
+
+
+def enter_root(parser, hparams, root):
+    """Make the repository's root the current folder; paths that were given keep their meaning.
+
+    The copy of the program in a run folder has no root of its own: jobs start in the right folder.
+    """
+    if not (root / "cluster").is_dir():
+        return
+    for name in ("log_path", "data_dir"):
+        if Path.cwd() != root and parser.was_given(f"--{name}"):
+            given = Path(getattr(hparams, name)).absolute()
+            given = given.relative_to(root) if given.is_relative_to(root) else given
+            try:
+                setattr(hparams, name, path(str(given)))
+            except argparse.ArgumentTypeError as error:
+                parser.error(f"argument --{name}: {error}")
+    os.chdir(root)
