@@ -23,8 +23,9 @@ try:
     from src.utils import slurm
     from src.utils.errors import UserError, plain_errors
 except ImportError as error:
-    why = "activate the environment first, with source env/bin/activate (docs/preparation.md)"
-    raise SystemExit(f"{error.msg}: {why}") from None
+    missing = "a file of this repository is missing, see git status"
+    old = "this Python is too old: activate the environment, with source env/bin/activate"
+    raise SystemExit(f"{error.msg}: {missing if 'src' in error.msg else old}") from None
 
 
 def make_job(hparams):

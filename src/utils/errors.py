@@ -24,6 +24,7 @@ MEANINGS = {
     r"MisconfigurationException": "Lightning refuses these settings",
     r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
     " env/bin/activate (docs/preparation.md), or call its Python, env/bin/python",
+    r"^ImportError: cannot import name": "another package has this name: check PYTHONPATH",
     r"Target .* out of bounds|device-side assert": "a label is not the number of a class: the"
     " labels of n classes are 0 to n - 1",
     r"cannot identify image|image file is truncated|broken (PNG|data)": "an image file is damaged",

@@ -43,7 +43,7 @@ def test_the_code_is_copied_as_it_was_at_the_launch(login_node):
     copy = files(run / "code")
 
     expected = {f"src/{name}": text for name, text in files(login_node.folder / "src").items()}
-    for name in ("run.py", "data/check.py"):
+    for name in ("run.py", "data/__init__.py", "data/check.py"):
         expected[name] = (login_node.folder / name).read_text()
     assert copy == expected
     assert (run / "commit.txt").read_text() == login_node.clone.git("rev-parse", "HEAD")

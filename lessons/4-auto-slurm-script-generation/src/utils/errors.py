@@ -24,6 +24,7 @@ MEANINGS = {
     r"MisconfigurationException": "Lightning refuses these settings",
     r"^ModuleNotFoundError": "a package is missing: activate the environment first, with source"
     " env/bin/activate (docs/preparation.md), or call its Python, env/bin/python",
+    r"^ImportError: cannot import name": "another package has this name: check PYTHONPATH",
 }
 
 
