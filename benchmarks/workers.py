@@ -46,6 +46,7 @@ def train(num_workers: int, num_epochs: int) -> None:
 
     lesson.HPARAMS.num_workers = num_workers
     lesson.Classifier.on_train_epoch_end = lambda self: None  # there is nothing to print
+    lesson.prepare_workers()
     L.seed_everything(lesson.HPARAMS.seed)
     loader, _, _ = lesson.make_loaders(lesson.HPARAMS)
     trainer = L.Trainer(

@@ -44,17 +44,21 @@ def sources(folder):
     """Return name -> file for everything in a folder of src that can be used here.
 
     Raises:
-        UserError: if a name is ambiguous, or is that of a file in src/models.
+        UserError: if a name is ambiguous, or if a file would be ignored.
     """
     found, taken = {}, {}
-    for file in filter(Path.is_file, sorted((SRC / folder).glob("*.py"))):
-        if file.stem.isidentifier() and file.stem[0] != "_" and file.stem not in BASES:
-            for name in offered_names(file):
-                other = taken.setdefault(plain(name), file)
-                if other != file:
-                    both = f"src/{folder}/{other.name} and src/{folder}/{file.name}"
-                    raise UserError(f"{both} both offer the name {name!r}: rename one")
-                found[name] = file
+    for file in filter(Path.is_file, sorted((SRC / folder).glob("[!._]*.py"))):
+        if file.stem in BASES:
+            continue
+        if not file.stem.isidentifier():
+            rule = "its name must consist of letters, digits and _, and begin with a letter"
+            raise UserError(f"src/{folder}/{file.name} would be ignored: {rule}")
+        for name in offered_names(file):
+            other = taken.setdefault(plain(name), file)
+            if other != file:
+                both = f"src/{folder}/{other.name} and src/{folder}/{file.name}"
+                raise UserError(f"{both} both offer the name {name!r}: rename one")
+            found[name] = file
     for file in (SRC / "models").glob("*.py"):
         if folder == "networks" and plain(file.stem) in taken:
             raise UserError(f"src/models/{file.name} would be ignored: move it to src/networks")

@@ -73,8 +73,16 @@ def test_a_file_that_is_not_python_is_listed_and_reported_on_use(folder):
     assert registry.names("networks") == ["broken"]
 
 
+@pytest.mark.parametrize("name", ["my-network", "2_layers", "my network"])
+def test_a_file_that_cannot_be_imported_is_refused(folder, name):
+    folder("networks", **{name: "", "good": ""})
+
+    with pytest.raises(UserError, match=f"src/networks/{name}.py would be ignored: its name must"):
+        registry.names("networks")
+
+
 def test_files_that_cannot_be_chosen_are_not_listed(folder):
-    folder("networks", __init__="", _private="", **{"my-network": "", "good": ""})
+    folder("networks", __init__="", _private="", good="")
     folder("datasets", image_data_module="", photos="")
 
     assert registry.names("networks") == ["good"]
