@@ -64,7 +64,8 @@ class Site:
         (self.root / "src").mkdir(parents=True)
         scripts = shutil.ignore_patterns("practice", "*.in", "*.def")
         shutil.copytree(ROOT / "cluster", self.root / "cluster", ignore=scripts)
-        for name in ("run.py", "src/main.py"):
+        for name in ("logs/two words/version_0/code/run.py", "src/main.py"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_text(PROGRAM)
         for name, text in STAND_INS.items():
             self.install(self.bin / name, text)
@@ -161,7 +162,7 @@ def test_the_launchers_script_runs_with_the_lines_of_the_page(site, lines, job):
 @pytest.mark.parametrize("lines", SITE_FILES)
 def test_lesson_1_runs_with_the_lines_of_the_page(site, lines):
     site.write(lines)
-    (site.root / "run.sh").touch()
+    (site.root / "run.sh").write_text(lesson_1_script())
 
     done = site.run(lesson_1_script(), SLURM_JOB_ID="1", SLURM_SUBMIT_DIR=str(site.root))
 
