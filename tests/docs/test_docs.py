@@ -83,3 +83,31 @@ def test_tensorboard_is_documented_on_localhost_only(page):
     text = page.read_text()
 
     assert not re.search(r"--bind_all|--host[ =](?!localhost|127\.0\.0\.1)|0\.0\.0\.0", text)
+
+
+TERMS = {
+    *("node", "partition", "queue", "allocation", "gres", "module", "environment", "account"),
+    *("job", "step", "task", "state", "requeue", "process", "thread", "worker", "device", "rank"),
+    *("batch", "epoch", "checkpoint", "callback", "seed"),
+}
+
+
+def test_the_glossary_defines_each_term_in_a_few_words():
+    text = (ROOT / "docs/glossary.md").read_text().split("\nFurther reading:")[0]
+    found = dict(re.findall(r"^### (.*)\n\n((?:[^#\n].*\n)+)", text, re.MULTILINE))
+
+    assert {name.lower() for name in found} >= TERMS
+    assert len(found) == text.count("\n### ")
+    for name, definition in found.items():
+        assert len(definition.split()) <= 60, name
+
+
+def test_the_glossary_names_arguments_that_run_py_has():
+    table = (ROOT / "docs/glossary.md").read_text().split("\n|---")[1].split("\n\n")[0]
+    declared = (ROOT / "src/launch/arguments.py").read_text()
+    rows = [line.split("|")[1:-1] for line in table.splitlines()[1:]]
+
+    assert len(rows) > 10
+    assert {len(row) for row in rows} == {5}
+    for name in re.findall(r"--(\w+)", " ".join(row[2] for row in rows)):
+        assert f'"--{name}"' in declared, name
