@@ -111,3 +111,25 @@ def test_the_glossary_names_arguments_that_run_py_has():
     assert {len(row) for row in rows} == {5}
     for name in re.findall(r"--(\w+)", " ".join(row[2] for row in rows)):
         assert f'"--{name}"' in declared, name
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "README.md"], ids=lambda page: page.name
+)
+def test_every_page_ends_with_further_reading(page):
+    _, _, end = page.read_text().rpartition("\nFurther reading")
+
+    links = re.findall(r"\]\((https://[^)]+)\)", end)
+    assert len(links) >= 2
+    assert "\n## " not in end
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_lesson_links_the_glossary_and_the_official_documentation(number):
+    text = (ROOT / f"docs/lessons/{number}.md").read_text().split("\n## Check your work")[0]
+
+    assert "](../glossary.md#" in text
+    assert re.search(
+        r"\]\(https://(slurm\.schedmd\.com|docs\.pytorch\.org|lightning\.ai|docs\.python\.org)/",
+        text,
+    )
