@@ -270,8 +270,13 @@ def has_all_epochs(run):
     numbers = [int(line[0]) for line in run.epochs]
     if numbers != list(range(1, 11)) or {line[1] for line in run.epochs} != {"10"}:
         found = f"{len(numbers)} epoch lines in {run.log.name}"
-        advice = "run the lesson's program with its own settings (git diff shows your edits)"
+        advice = f"run the lesson's program with its own settings; {start_again(run)}"
         raise Wrong(found, "the lines of epochs 1 to 10", advice)
+
+
+def start_again(run):
+    command = f"python3 start_lesson.py {run.lesson or 'N'}"
+    return f"git diff shows your edits; {command} saves them and starts the lesson again"
 
 
 def learns(bounds):
@@ -284,7 +289,7 @@ def learns(bounds):
         if accuracy is None or not accuracy >= least:
             data = "the sample" if sample else "the full data"
             expected = f"at least {least} on {data}"
-            advice = "compare your code with the lesson: git diff shows your edits"
+            advice = f"compare your code with the lesson; {start_again(run)}"
             raise Wrong(f"test accuracy {accuracy} in {run.name}", expected, advice)
         losses = [as_number(line[2]) for line in run.epochs]
         if losses and not losses[-1] < losses[0]:
