@@ -82,7 +82,7 @@ def train(parser, hparams):
     try:
         if hparams.devices > 1 and not slurm.started_by_srun():
             words = [*parser.words(hparams), f"--run_number={settings['run_number']}"]
-            start_processes(hparams.devices, [str(ROOT / "run.py"), "--local", *words])
+            start_processes(hparams.devices, [str(Path(__file__).resolve()), "--local", *words])
         from src.main import main as train_network  # takes seconds to import
 
         train_network(argparse.Namespace(**settings))

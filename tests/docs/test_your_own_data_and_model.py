@@ -172,7 +172,7 @@ def with_a_cut_photo(flowers):
 
 
 def with_a_text_file(flowers):
-    (flowers / "test/rose/0.png").write_text("not a photo")
+    (flowers / "test/rose/1.png").write_text("not a photo")
 
 
 def with_16_bits(flowers):
@@ -197,7 +197,7 @@ def with_an_empty_class(flowers):
             " second class of other images",
         ),
         (with_a_cut_photo, "FLOWERS/train/rose/1.png is not an image, or damaged: "),
-        (with_a_text_file, "FLOWERS/test/rose/0.png is not an image, or damaged: "),
+        (with_a_text_file, "FLOWERS/test/rose/1.png is not an image, or damaged: "),
         (
             with_16_bits,
             "FLOWERS/train/violet/2.png has I;16 pixels: convert it to 8 bits per channel",

@@ -92,7 +92,7 @@ def test_a_hostile_checkpoint_runs_nothing(login_node, page):
 def test_f16_a_folder_name_that_contains_commands_runs_nothing(
     course, sample_data, practice_cluster, tmp_path
 ):
-    name = """it's $(touch PWNED); a "folder" * `touch PWNED` #SBATCH & é"""
+    name = """it's $(touch PWNED); a folder * `touch PWNED` #SBATCH & é"""
     home = tmp_path / name
     home.mkdir()
     login_node = SlurmLoginNode(practice_cluster, make_clone(course, sample_data, home))

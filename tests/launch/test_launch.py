@@ -512,7 +512,7 @@ def test_a_current_folder_that_slurm_cannot_use_is_reported(login_node, tmp_path
 
     done = login_node.clone.run(*program, "--log_path=x", cwd=folder, env=login_node.env)
 
-    one_sentence(done, "run.py: argument --log_path: ", f"{folder}/x' is not a path that consists")
+    one_sentence(done, "run.py: argument --log_path: ", "is not a path that consists")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from src.models.lightning_classifier import Classifier
 
 devices, num_classes = map(int, sys.argv[1:])
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+L.seed_everything(1)  # the same images in both processes
 names = [f"c{number}" for number in range(num_classes)]
 model = Classifier("fully_connected", (1, 4, 4), names)
 with torch.no_grad():

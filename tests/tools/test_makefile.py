@@ -108,7 +108,8 @@ def test_make_run_from_a_bare_clone_trains_on_the_sample(bare):
     assert unexpected_lines(training) == []
     assert "INFO data: cifar-10-batches-py, sample: 1800 drawn shapes" in training
     # logs/cifar10 is left to the lessons, whose pages show version_0
-    assert lines[-2].endswith("logs: " + str(bare.folder / "logs/first_run/version_0"))
+    assert lines[-2].endswith(" INFO logs: logs/first_run/version_0")
+    assert (bare.folder / "logs/first_run/version_0/DONE.json").is_file()
     assert [path.name for path in (bare.folder / "logs").iterdir()] == ["first_run"]
     assert lines[-1].startswith("To see the curves, run ")
     assert lines[-1].endswith("/tensorboard --logdir logs and open http://localhost:6006")

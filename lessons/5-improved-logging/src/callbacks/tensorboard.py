@@ -57,7 +57,9 @@ class TensorBoardPlots(L.Callback):
         writer.add_figure("images/examples", draw(shown, self.names(labels)))
 
     def draw_graph(self, writer, trainer, pl_module):
-        images, _, _ = first_images(trainer, 1)
+        images = pl_module.example_input_array
+        if images is None:
+            images, _, _ = first_images(trainer, 1)
         with torch.no_grad():  # otherwise nn.MultiheadAttention takes another path the second time
             writer.add_graph(pl_module, images.to(pl_module.device))
 
