@@ -28,7 +28,7 @@ BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 $(if $(word 2,$(VENV)),$(error VENV is "$(VENV)", but make cannot use a path with spaces: choose another))
 
-.PHONY: help setup setup-dev lock data run lessons diff check test test-fast bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
+.PHONY: help setup setup-dev lock data run lessons diff check test test-fast docs bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,9 @@ test-fast: $(VENV)/.setup-dev  ## the quick tests, which do not need Slurm
 
 test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
 	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --durations=10
+
+docs: $(VENV)/.setup  ## run the commands of the pages, and compare what they print (15 minutes); ONLY=3: one lesson
+	$(PYTHON) tools/run_docs.py --venv $(VENV) $(if $(ONLY),--only $(ONLY))
 
 bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 minutes)
 	$(PYTHON) benchmarks/steps.py
