@@ -379,6 +379,7 @@ def test_the_projector_finds_its_files_when_the_logs_are_copied(run):
 
 
 def test_predictions_csv_has_the_predictions_behind_the_test_metrics(run):
+    assert b"\r" not in (run.folder / "predictions.csv").read_bytes()  # for grep, cut and awk
     with (run.folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     scores, labels = run.outputs("test")

@@ -50,14 +50,14 @@ class SavePredictions(L.Callback):
     def write(self, folder, rows):
         names, counts = self.class_names, Counter()
         with (folder / "predictions.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["index", "label", "prediction", "probability"])
             for image, (label, prediction, probability) in rows:
                 label, prediction = names[int(label)], names[int(prediction)]
                 writer.writerow([image, label, prediction, f"{probability:.6f}"])
                 counts[label, prediction] += 1
         with (folder / "confusion_matrix.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["label", *names])  # one row per label, one column per prediction
             writer.writerows([label, *(counts[label, name] for name in names)] for label in names)
 
