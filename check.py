@@ -22,13 +22,13 @@ EPOCH = re.compile(
 )
 TEST = re.compile(r"test loss (\S+) acc (\S+)")
 UNFINISHED = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED")
-# the least test accuracy of a network that has learned: with the full data, with the sample
+# lowest test accuracy of a network that has learned: with the full data, with the sample
 DIGITS, PHOTOS, RESNET = (0.95, 0.85), (0.35, 0.13), (0.6, 0.35)
 PLOTS = ("images/confusion_matrix", "images/examples", "images/predictions")
 
 
 class Wrong(Exception):
-    """A check that fails: what was found, what is expected, and what to try."""
+    """A failed check: what was found, what was expected, and what to try."""
 
     def __init__(self, found, expected, advice):
         super().__init__(found)
@@ -40,7 +40,7 @@ class Wrong(Exception):
 
 @dataclass
 class Run:
-    """A training: its log, and from lesson 2 on its folder."""
+    """A training: its log and, from lesson 2 on, its folder."""
 
     name: str  # for messages
     lesson: int | None  # None if unknown
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def epochs(self):
-        """Return the numbers of the epoch lines of the last attempt."""
+        """Return the numbers in the epoch lines of the last attempt."""
         lines = [match.groups() for match in EPOCH.finditer(self.text)]
         starts = [k for k, line in enumerate(lines) if line[0] == "1"]
         return lines[starts[-1] :] if starts else lines
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def last_words(self):
-        """Return the last line of the errors or, without errors, of the log."""
+        """Return the last line of the error log or, if there were no errors, of the log."""
         errors = self.errors.read_text(errors="replace") if self.errors else ""
         lines = [line for line in (errors or self.text).splitlines() if line.strip()]
         return lines[-1].strip()[:200] if lines else ""
@@ -102,7 +102,7 @@ class Run:
         return None
 
     def tags(self):
-        """Return the names of what TensorBoard shows."""
+        """Return the tags of the data that TensorBoard shows."""
         return set().union(*map(event_tags, self.folder.glob("events.out.tfevents.*")), set())
 
 
@@ -137,8 +137,8 @@ def read_settings(file):
 def event_tags(file):
     """Return the tags in an event file of TensorBoard, a sequence of TFRecords.
 
-    Each record is its length (8 bytes), a sum (4), an Event in the encoding of protocol buffers,
-    and a sum (4): https://www.tensorflow.org/tutorials/load_data/tfrecord
+    Each record is its length (8 bytes), a checksum (4), an Event in protocol buffers encoding,
+    and a checksum (4): https://www.tensorflow.org/tutorials/load_data/tfrecord
     """
     data, place, tags = file.read_bytes(), 0, set()
     while place + 12 <= len(data):
@@ -169,7 +169,7 @@ def fields(message, number):
 
 
 def varint(message, place):
-    """Return a number of variable length, and the place after it."""
+    """Return a number of variable length, and the position after it."""
     number = shift = 0
     while place < len(message):
         byte = message[place]
@@ -341,7 +341,7 @@ def best(runs, checks):
             count += 1
         return count
 
-    return max(runs, key=passed)  # the first of the largest: runs are sorted
+    return max(runs, key=passed)  # the first of equals is the newest: runs are sorted
 
 
 def run_of(lesson, runs, checks, how, **settings):
@@ -549,13 +549,13 @@ def judge(lesson):
 def main():
     parser = argparse.ArgumentParser(description="Check what the current lesson has left behind.")
     parser.add_argument(
-        "--lesson", type=int, choices=LESSONS, help="a lesson other than the branch's"
+        "--lesson", type=int, choices=LESSONS, help="lesson to check; default: the current branch's"
     )
     lesson = parser.parse_args().lesson or current_lesson()
     if lesson not in LESSONS:
         raise SystemExit(
-            "this is not the branch of a lesson with checks: run git switch with its branch first,"
-            f" or python check.py --lesson N (1 to {max(LESSONS)})"
+            "this is not the branch of a lesson with checks: switch to such a branch first,"
+            f" or run python check.py --lesson N (1 to {max(LESSONS)})"
         )
     raise SystemExit(not judge(lesson))
 

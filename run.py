@@ -75,7 +75,7 @@ def train(parser, hparams):
     settings = {"run_number": None, **parser.settings(hparams)}
     settings["data_dir"] = hparams.data_dir or os.environ.get("DATA_DIR") or "data"
     experiment = f"{hparams.log_path}/{hparams.experiment_name}"
-    # of several processes, only the first one writes to the run folder
+    # if several processes run, only the first one writes to the run folder
     if not is_child() and os.environ.get("SLURM_PROCID", "0") == "0":
         number = prepare_run_folder(experiment, hparams.run_number, parser.words(hparams))
         settings["run_number"] = number

@@ -7,7 +7,7 @@
 #export SBATCH_PARTITION=cpu
 #export SBATCH_QOS=normal
 #export SBATCH_RESERVATION=workshop
-# a limit of this site; where sbatch refuses --mem, NO_MEM removes it from the scripts of run.py (lesson 4)
+# limits of this site; where sbatch refuses --mem, NO_MEM removes it from run.py's scripts (lesson 4 on)
 #export SBATCH_TIMELIMIT=00:30:00
 #export SBATCH_MEM_PER_NODE=2G
 #export NO_MEM=yes

@@ -3,8 +3,8 @@
 
 Your work is first saved on a branch: edits, staged edits, commits, and new files that are in src/
 or in the way of the lesson's files. Nothing is overwritten before that. What git ignores, such as
-env/, the data and logs/, stays where it is. Only git and the standard library are used; the
-python3 of an old system, 3.6, is enough.
+env/, the data and logs/, stays where it is. Only git and the standard library are used; Python
+3.6, which older systems have as python3, is enough.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from typing import Dict, List, Optional, Set, Tuple
 
 # git refuses to commit if it does not know who you are
 UNKNOWN = ("-c", "user.name=Learner", "-c", "user.email=learner@localhost")
-# where new files belong to the program and would take part in the lesson
+# new files here belong to the program and would affect the lesson
 PROGRAM = ("src", "run.py", "run.sh")
 # committer of the generated lessons: see tools/lessons.py on main
 COURSE = "lessons@hpc-starter.invalid"
-# a caller such as a hook sets them, and they would select another repository or index
+# set by callers such as a git hook; they would select another repository or index
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
-# file in the git folder -> how to end what is unfinished and keep the files as they are
+# file in the git folder -> command that ends the unfinished operation and keeps your files
 UNFINISHED = {
     "rebase-merge": ("rebase", "--quit"),
     "rebase-apply/applying": ("am", "--quit"),
@@ -184,7 +184,7 @@ def add(options: List[str], paths: List[str], index: Path) -> None:
 
 
 def in_the_way(name: str, tracked: Set[str]) -> List[str]:
-    """Return what is where the lesson has a file, or a file where it has a folder."""
+    """Return what blocks the lesson's files: anything at their paths, or a file as a folder."""
     found = set()
     lesson = names(git("ls-tree", "-r", "-z", "--name-only", f"refs/pristine/{name}"))
     for path in map(Path, lesson):
@@ -201,7 +201,7 @@ def in_the_way(name: str, tracked: Set[str]) -> List[str]:
 
 
 def commit_files(head: str, name: str) -> str:
-    """Return a commit with all that is here: HEAD itself, or a new one that is on no branch."""
+    """Return a commit of everything here: HEAD itself, or a new commit that is on no branch."""
     with tempfile.TemporaryDirectory() as folder:
         staged, files = snapshot(Path(folder), name)
     committed = git("rev-parse", f"{head}^{{tree}}") if head else ""
@@ -235,7 +235,7 @@ def remembered() -> List[str]:
 
 
 def is_yours(commit: str, name: str, kept: List[str]) -> bool:
-    """Return whether a commit or its history is yours, and on no branch but the lesson's."""
+    """Return whether a commit or one before it is yours, and on no branch but the lesson's."""
     elsewhere = (f"--exclude={name}", "--branches", f"--exclude=*/{name}", "--remotes")
     history = git("rev-list", "--format=%ce", commit, "--not", *kept, *elsewhere)
     return any(line != COURSE for line in history.splitlines()[1::2])
@@ -262,7 +262,7 @@ def free_name(branch: str, taken: Set[str]) -> str:
 
 
 def save(head: str, name: str) -> str:
-    """Save your work on new branches, and return the commit with all that is here."""
+    """Save your work on new branches, and return the commit of everything here."""
     files, branch = commit_files(head, name), current_branch()
     lesson = ask("rev-parse", "-q", "--verify", f"refs/heads/{name}")
     new: Dict[str, str] = {}
@@ -277,7 +277,7 @@ def save(head: str, name: str) -> str:
         saved.insert(0, branch_at(files))
     for branch in saved:
         again = f"To return to it: git switch {branch}"
-        # at once, so that it is known even if the rest is interrupted
+        # printed at once, so that you know the branch even if the rest is interrupted
         print(f"Your work is saved on the branch {branch}. {again}", flush=True)
     return files
 
@@ -330,7 +330,7 @@ def main() -> None:
         os.fchdir(shell)
         Path.cwd()
     except OSError:
-        print(f"The lesson does not have the folder of this shell: cd '{clone}'")
+        print(f"This lesson does not contain the folder of your shell: cd '{clone}'")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ if [ -z "$PYTHON" ]; then
             "the environment again as described in docs/preparation.md." >&2
         exit 1
     fi
-    # as in a login shell, like site.sh
+    # read it as a login shell does, like site.sh
     set +eu +o pipefail
     source "$VENV/bin/activate"
     set -euo pipefail

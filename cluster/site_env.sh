@@ -1,7 +1,7 @@
 #!/bin/bash
 # Reads the settings of the site from site.sh: sourced in the repository's root by job_env.sh, by
 # the launcher and by everything else that needs a setting of the site.
-# site.sh is read as in a login shell, where a command that fails and an unset variable are no
+# site.sh is read as in a login shell, where a command that fails and an unset variable are not
 # errors: modules, conda and other software of a site rely on that. Afterwards they are errors.
 
 # what other programs and jobs left in the shell are not settings of this site

@@ -1,1 +1,1 @@
-"""Makes this folder a package, which Python prefers to another one of the same name."""
+"""Makes this folder a package, which Python prefers to a plain folder of the same name."""

@@ -255,7 +255,7 @@ if __name__ == "__main__":
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # the reader has ended, as head does; without this, Python would try again at exit
+        # the reader of the output has ended, as head does; Python would try to write again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         # an error of the output itself has no file name

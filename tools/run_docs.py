@@ -46,7 +46,7 @@ FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 WORDS = {"no-run", "setup", "at-once", "at-end", "laptop", "limit", "exit", "state"}
 JOB = re.compile(r"^(?:Submitted batch job|job) (\d+)(?: ->|$| on cluster)", re.MULTILINE)
 RUNNING = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
-# numbers with a decimal point may differ by this share, and by this much
+# numbers with a decimal point may differ by this share or, if it is larger, by this much
 TOLERANCE, LEAST = 0.05, 0.02
 SLURM = ("sbatch", "srun", "salloc", "squeue", "sacct", "sinfo", "scontrol", "scancel", "sattach")
 
@@ -421,7 +421,7 @@ def main() -> None:
         for page in pages:
             reader.follow(page)
         reader.finish()
-        print(f"{len(pages) + len(BEFORE)} pages: what they show is what happens")
+        print(f"{len(pages) + len(BEFORE)} pages: the commands print what the pages show")
     except DocsError as error:
         print(error, file=sys.stderr)
         keep = args.keep

@@ -19,7 +19,7 @@ PARTS = {"train": "training", "val": "validation", "test": "test"}
 class BatchCheck(L.Callback):
     """Refuses data and networks that would fail later, or train on wrong values.
 
-    It takes a few images of each part, without drawing a random number of the training.
+    It checks a few images of each part, and draws none of the training's random numbers.
     """
 
     def on_fit_start(self, trainer, pl_module):
@@ -35,7 +35,7 @@ def check_part(data, part):
     """Return some images of a part (b, c, h, w).
 
     Raises:
-        UserError: if it is not what a training needs.
+        UserError: if the part cannot be used for a training.
     """
     where = f"{type(data).__module__.replace('.', '/')}.py"
     try:
@@ -58,7 +58,7 @@ def check_part(data, part):
 
 
 def folder_faults(dataset, classes):
-    """Yield a sentence if the folders are not the classes, or files have more than 8 bits."""
+    """Yield a sentence if folders and classes differ, or if pixels have more than 8 bits."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     # a label is the position of a folder in their sorted list
@@ -113,7 +113,7 @@ def pixel_faults(images, data):
 
 
 def check_network(model, images):
-    """Let the network process some images, which must give one score per class.
+    """Check that the network can process some images, and returns one score per class.
 
     Raises:
         UserError: if it cannot process them, or returns something else.

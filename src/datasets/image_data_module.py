@@ -104,7 +104,7 @@ class ImageDataModule(L.LightningDataModule):
         """Return what `read` returns.
 
         Raises:
-            UserError: if that is anything but bytes of the shape dims, and one label per image.
+            UserError: if that is not bytes of the shape dims, with one label per image.
         """
         images, labels = self.read(train)
         shape, dims = tuple(images.shape), ", ".join(map(str, self.dims))

@@ -86,7 +86,7 @@ def check_step(num_nodes, devices, asked):
 
 
 def check_master():
-    """Check the address and the port of process 0, if they are set; others would wait in vain."""
+    """Check the address and the port of process 0; with wrong ones, ranks would wait in vain."""
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "1")
     if not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"MASTER_PORT={port} is not the number of a port: unset MASTER_PORT")

@@ -1,4 +1,4 @@
-"""Where paths begin: those that were given at the current folder, the defaults at the root."""
+"""Resolve paths: given ones from the current folder, defaults from the repository's root."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from src.launch.argument_types import path
 def enter_root(parser, hparams, root):
     """Make the repository's root the current folder; paths that were given keep their meaning.
 
-    The copy of the program in a run folder has no root of its own: jobs start in the right folder.
+    The copy of the program in a run folder does nothing here: its job already starts in the root.
     """
     if not (root / "cluster").is_dir():
         return

@@ -10,7 +10,7 @@ import threading
 from src.utils.errors import UserError, exit_with
 
 # environment variable of the processes started here: the process id of rank 0, a pipe that closes
-# when it ends, and their own rank
+# when rank 0 ends, and their own rank
 PIPE = "HPC_STARTER_PIPE"
 
 
@@ -44,7 +44,7 @@ def start_processes(devices, words):
 
 
 def join_process_0():
-    """Become the process of this rank, and end when process 0 ends."""
+    """Take the rank that process 0 has assigned, and end when process 0 ends."""
     if not is_child():
         left = f"{PIPE}={os.environ[PIPE]}"
         raise UserError(f"{left} is left over from another training: unset {PIPE}")

@@ -50,7 +50,7 @@ def prepare_run_folder(experiment, number, arguments):
 
 
 def discard_run_folder(experiment, number):
-    """Remove the folder of a run that wrote nothing, for example because it failed at once."""
+    """Remove the folder of a run that wrote no results, for example because it failed at once."""
     folder = Path(experiment, f"version_{number}")
     with suppress(OSError):
         if {path.name for path in folder.iterdir()} <= set(RECORDS):

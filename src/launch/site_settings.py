@@ -34,7 +34,7 @@ def read_site(*names):
 
 
 def site_settings():
-    """Return what site.sh says about the lines of the batch script."""
+    """Return the settings of site.sh that change lines of the batch script."""
     return read_site("NO_MEM", *OPTIONS)
 
 

@@ -99,5 +99,5 @@ def environment():
     # two steps of a job, or two jobs on a node, must not use the same port
     step = int(os.environ["SLURM_JOB_ID"]) * 7 + int(os.environ["SLURM_STEP_ID"])
     os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))
-    # Lightning would requeue at SIGUSR1, from a checkpoint in the folder that all runs share
+    # at SIGUSR1, Lightning would save its state in the folder of all runs, and requeue the job
     return environments.SLURMEnvironment(auto_requeue=False)

@@ -51,7 +51,7 @@ def plain_errors():
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the shell has closed it: run.py >&-
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    with suppress(AttributeError):  # a character that the terminal cannot show is no error
+    with suppress(AttributeError):  # a character that the terminal cannot show must not end it
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, exit_at_sigterm)
     try:

@@ -66,7 +66,7 @@ def sources(folder):
 
 
 def plain(name):
-    """Return a name without what does not distinguish names: case and underscores."""
+    """Return a name in lower case and without underscores, which do not distinguish names."""
     return name.replace("_", "").lower()
 
 

@@ -453,7 +453,7 @@ def test_a_shell_in_a_folder_that_the_lesson_lacks_is_told_where_to_go(learner):
 
     is_original(learner)
     assert output.endswith(
-        f"\nThe lesson does not have the folder of this shell: cd '{learner.folder}'\n"
+        f"\nThis lesson does not contain the folder of your shell: cd '{learner.folder}'\n"
     )
 
 

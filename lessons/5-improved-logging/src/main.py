@@ -185,7 +185,7 @@ def make_trainer(hparams):
             default_hp_metric=False,
         ),
         profiler=SimpleProfiler(filename="profile"),
-        # Lightning would requeue at SIGUSR1, from a checkpoint in the folder that all runs share
+        # at SIGUSR1, Lightning would save its state in the folder of all runs, and requeue the job
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [],
         callbacks=[
             ModelCheckpoint(monitor="val_acc", mode="max"),

@@ -15,7 +15,7 @@ MAX_TMPDIR = 75
 
 
 def prepare_workers():
-    """Call this before the training.
+    """Choose a folder for sockets, and let workers report errors; call this before the training.
 
     Raises:
         UserError: if the processes may open too few files.

@@ -15,7 +15,7 @@ from src.utils.errors import UserError
 # the script up to srun, with {{placeholders}}; it does not use --signal, since a signal ends a
 # program that has no handler for it
 TEMPLATE = Path(__file__).with_name("job.sh")
-# the line with the job id, from sbatch --parsable or from a wrapper that does not pass it on
+# the line with the job id, from sbatch --parsable or from a wrapper that drops this option
 JOB_ID = r"^(?:Submitted batch job )?(\d+)(?:;[\w.-]+| on cluster [\w.-]+)?\s*$"
 
 
@@ -56,7 +56,7 @@ class Job:
     options: Sequence[str] = ()  # more sbatch options, such as --constraint=a100
 
     def script(self, name, log_path, number, arguments):
-        """Return the batch script of run `number`; it calls the run's copy of run.py."""
+        """Return the batch script of run `number`, which calls the run's copy of run.py."""
         values = {
             "name": name,
             "nodes": self.nodes,

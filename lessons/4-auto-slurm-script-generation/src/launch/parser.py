@@ -44,12 +44,12 @@ class Parser(argparse.ArgumentParser):
         self.group_of[action.dest] = self.group
 
     def opt_list(self, name, options, **kwargs):
-        """Declare an argument that has another of the options in each trial."""
+        """Declare an argument that takes a different one of the options in each trial."""
         self.add_argument(name, **kwargs)
         self.options_of[name] = options
 
     def trials(self, hparams):
-        """Return the arguments of each trial: those of hparams, with values from the options."""
+        """Return the arguments of each trial: hparams, with its own values from the options."""
         if hparams.nb_trials == 1:
             return [hparams]
         # imported late: it imports PyTorch, which takes seconds

@@ -1,4 +1,4 @@
-"""Record in the folder of a run what it needs to be repeated: code, command, commit, packages."""
+"""Record in a run's folder what is needed to repeat the run: code, command, commit, packages."""
 
 import ast
 import errno

@@ -5,9 +5,9 @@ import subprocess
 
 from src.utils.errors import UserError
 
-# set by srun in each of its tasks, and not completely in shells and batch scripts
+# srun sets all of these in each of its tasks; shells and batch scripts have only some
 OF_A_TASK = ("JOB_ID", "STEP_ID", "NTASKS", "PROCID", "NODEID", "LOCALID")
-# from here on, ids belong to batch scripts and to shells of salloc, not to srun's steps
+# step ids from here on belong to batch scripts and to shells of salloc, not to srun's steps
 FIRST_SPECIAL_STEP = 2**32 - 16
 # set by a launcher in each of its processes -> that launcher
 LAUNCHERS = {
@@ -15,7 +15,7 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "mpirun",
     "MPI_LOCALNRANKS": "mpirun",
 }
-# Lightning and PyTorch believe these, whoever set them
+# Lightning and PyTorch trust these, whoever set them
 RANKS = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE"),
     *("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "TORCHELASTIC_USE_AGENT_STORE"),
@@ -25,7 +25,7 @@ RANKS = (
 def started_by_srun():
     """Return whether this process is a task of srun.
 
-    The variables alone do not tell: shells pass them on, to sbatch and beyond the end of the job.
+    The variables alone are not enough: shells pass them on, to sbatch and after the job has ended.
     """
     values = [os.environ.get(f"SLURM_{name}", "") for name in OF_A_TASK]
     if not all(value.isdecimal() for value in values) or int(values[1]) >= FIRST_SPECIAL_STEP:
@@ -67,9 +67,9 @@ def refuse_other_launchers():
 
 
 def forget_other_launchers():
-    """Remove variables that would make Lightning take this process for another one.
+    """Remove variables that would make Lightning take this process for another rank.
 
-    It would train without writing anything.
+    Lightning would then train without writing anything.
     """
     of_others = () if started_by_srun() else ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
     for name in (*RANKS, *of_others):

@@ -30,7 +30,7 @@ class CleanStart(L.Callback):
 
 
 def set_aside(folder):
-    """Move the results of an earlier training in the same folder into a folder of their own."""
+    """Move the results of an earlier training in the same folder into a subfolder."""
     results = [folder / name for name in RESULTS if (folder / name).exists()]
     if results:
         aside = folder / f"earlier_{len(list(folder.glob('earlier_*'))) + 1}"

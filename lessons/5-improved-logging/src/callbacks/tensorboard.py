@@ -18,7 +18,7 @@ from torchmetrics.utilities.plot import plot_confusion_matrix
 from src.callbacks.predictions import is_classification
 
 log = logging.getLogger(__name__)
-MAX_CLASSES = 20  # more numbers than in a 20 x 20 matrix cannot be read
+MAX_CLASSES = 20  # a matrix larger than 20 x 20 is not readable
 
 
 class TensorBoardPlots(L.Callback):
@@ -60,7 +60,7 @@ class TensorBoardPlots(L.Callback):
         images = pl_module.example_input_array
         if images is None:
             images, _, _ = first_images(trainer, 1)
-        with torch.no_grad():  # otherwise nn.MultiheadAttention takes another path the second time
+        with torch.no_grad():  # otherwise nn.MultiheadAttention runs other code the second time
             writer.add_graph(pl_module, images.to(pl_module.device))
 
     def on_train_epoch_end(self, trainer, pl_module):
