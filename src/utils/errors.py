@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,6 +115,7 @@ def exit_with(sentence, code=1):
     """
     say(sentence)
     if several_processes():
+        time.sleep(1)  # srun ends a step at once, and loses lines that it has just received
         os._exit(code)
     raise SystemExit(code)
 
