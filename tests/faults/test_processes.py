@@ -236,8 +236,10 @@ def test_f20_no_process_is_left_without_slurm_either(login_node, inject_fault, s
 # --- F25: a lost node
 
 
-def test_f25_a_job_restarts_after_its_node_is_lost(login_node, page):
-    [job] = login_node.launch_jobs("--num_nodes=2", "--arch=fully_connected", "--max_epochs=100")
+def test_f25_a_job_restarts_after_its_node_is_lost(login_node, inject_fault, page):
+    # the first attempt does not end before Slurm notices the loss
+    inject_fault("'SLURM_RESTART_COUNT' in os.environ or time.sleep(600)")
+    [job] = login_node.launch_jobs("--num_nodes=2", "--arch=fully_connected", "--max_epochs=5")
     login_node.wait_for_training(job)
 
     login_node.main.kill("node2")
