@@ -5,8 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT))  # PYTHONSAFEPATH leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 try:
     from src.launch.arguments import parse_args
@@ -83,7 +82,7 @@ def train(parser, hparams):
 def main():
     parser, hparams = parse_args()
     slurm.refuse_other_launchers()
-    enter_root(parser, hparams, ROOT)
+    enter_root(parser, hparams)
     local = hparams.local if hparams.local is not None else not has_slurm()
     if hparams.dry_run or not local:
         launch(parser, hparams)

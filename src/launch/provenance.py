@@ -10,6 +10,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# whether this program is the copy in a run's folder, which has only what run.py imports
+IS_COPY = not (ROOT / "cluster").is_dir()
 # what this file writes into the folder of a run
 RECORDS = ("code", "command.txt", "commit.txt", "changes.diff", "packages.txt")
 
@@ -36,7 +38,7 @@ def record_packages(folder):
 
 def record_commit(folder):
     """Write the commit, and the edits since then if there are any."""
-    if not (ROOT / "cluster").is_dir():  # this program is itself the copy of a run
+    if IS_COPY:
         for name in ("commit.txt", "changes.diff"):
             if (ROOT.parent / name).is_file():
                 shutil.copy(ROOT.parent / name, folder)
