@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from practice_cluster import SITE
+from processes import SHOW_STACKS, output_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCH_LINE = re.compile(
@@ -31,7 +32,13 @@ class Clone:
     def run(self, *command: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         kwargs = {"cwd": self.folder, "env": self.env, **pipes, **kwargs}
-        return subprocess.run(command, check=False, **kwargs)
+        timeout = kwargs.pop("timeout", None)
+        if timeout is None:
+            return subprocess.run(command, check=False, **kwargs)
+        kwargs["env"] = {**kwargs["env"], **SHOW_STACKS}
+        process = subprocess.Popen(command, start_new_session=True, **kwargs)
+        printed, errors = output_of(process, timeout)
+        return subprocess.CompletedProcess(command, process.returncode, printed, errors)
 
     def git(self, *args: str) -> str:
         done = self.run("git", *args)

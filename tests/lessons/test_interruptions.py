@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from processes import SHOW_STACKS, end_session, output_of
+
 COMMANDS = {
     "2-lightning-module": ["-m", "src.main"],
     # without workers: Python drops a Ctrl-C that arrives while it forks one
@@ -28,7 +30,8 @@ def training(request, module_clone):
     process = subprocess.Popen(
         [sys.executable, *COMMANDS[branch]],
         cwd=module_clone.folder,
-        env={**module_clone.env, "PYTHONUNBUFFERED": "1"},
+        env={**module_clone.env, **SHOW_STACKS, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -41,8 +44,7 @@ def training(request, module_clone):
         if "epoch  1/" in line:
             break
     yield process, "".join(begun)
-    process.kill()
-    process.wait()
+    end_session(process)
     module_clone.git("checkout", "--quiet", ".")
 
 
@@ -60,7 +62,7 @@ def test_an_interrupted_training_says_so(training, module_clone, number, codes, 
     assert process.poll() is None, begun
 
     process.send_signal(number)
-    ending, _ = process.communicate(timeout=120)
+    ending, _ = output_of(process, 120)
 
     assert process.returncode in codes, ending
     assert word in ending.splitlines()[-1]
