@@ -376,14 +376,15 @@ def lesson_2(lesson=2):
 
 
 def lesson_3():
-    return [*lesson_2(3), (has_workers, None)]
+    checks = lesson_2(3)
+    return [*checks, (has_workers, checks[-1][1])]
 
 
-def has_workers(_):
+def has_workers(run):
     """run.sh requests a CPU for each worker and one for the training."""
     script = (ROOT / "run.sh").read_text()
     cpus = int(re.search(r"--cpus-per-task=(\d+)", script)[1])
-    workers = int(re.search(r"num_workers=(\d+)", (ROOT / "src/main.py").read_text())[1])
+    workers = int(run.settings["num_workers"])
     if cpus != workers + 1:
         found = f"{cpus} CPUs for {workers} workers"
         raise Wrong(found, f"--cpus-per-task={workers + 1}", "edit run.sh, and submit it again")

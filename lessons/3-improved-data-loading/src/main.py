@@ -142,6 +142,8 @@ def main(hparams):
     model = Classifier(
         learning_rate=hparams.learning_rate,
     )
+    # all settings of the run, for hparams.yaml and the checkpoint
+    model.save_hyperparameters(vars(hparams))
     trainer = make_trainer(hparams)
     print(f"device: {trainer.strategy.root_device}, logs: {trainer.log_dir}")
     trainer.fit(model, train_loader, val_loader)
