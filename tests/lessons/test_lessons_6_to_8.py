@@ -397,14 +397,6 @@ def test_lesson_6_has_the_numbers_of_lesson_5_on_mnist(lesson):
     assert final_accuracy(after) == pytest.approx(final_accuracy(before), abs=5e-4)
 
 
-@pytest.mark.slow
-def test_the_resnet_of_lesson_7_beats_the_network_of_lesson_6_on_the_sample(lesson):
-    fully_connected = final_accuracy(lesson(SIX).stdout)
-    residual = final_accuracy(lesson(SEVEN).stdout)
-
-    assert 0.15 < fully_connected < residual - 0.15
-
-
 # --- shares of several processes
 
 
