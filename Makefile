@@ -97,8 +97,8 @@ test-fast: $(VENV)/.setup-dev  ## the quick tests, which do not need Slurm
 test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
 	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
-docs: $(VENV)/.setup  ## run the commands of the pages, and compare what they print (15 minutes); ONLY=3: one lesson
-	$(PYTHON) tools/run_docs.py --venv $(VENV) $(if $(ONLY),--only $(ONLY))
+docs: $(VENV)/.setup  ## run the commands of the pages, and compare what they print (15 minutes); ONLY=3: one lesson; CHANGED=20: and count how many changed words are noticed
+	$(PYTHON) tools/$(if $(CHANGED),changed_words.py --number $(CHANGED),run_docs.py $(if $(ONLY),--only $(ONLY))) --venv $(VENV)
 
 bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 minutes)
 	$(PYTHON) benchmarks/steps.py

@@ -256,10 +256,9 @@ def path_without_slurm(folder: Path) -> str:
 class Reader:
     """Follows pages in a new home folder, with a clone of the repository."""
 
-    def __init__(
-        self, home: Path, venv: Path, capture: bool = False, any_version: bool = False
-    ) -> None:
-        self.home, self.capture, self.any_version = home, capture, any_version
+    def __init__(self, venv: Path, capture: bool = False, any_version: bool = False) -> None:
+        self.home = home = Path(tempfile.mkdtemp(prefix="reader-"))
+        self.capture, self.any_version = capture, any_version
         ours = ("SLURM", "SBATCH", "GIT_", "MAKE", "DATA_DIR", "VENV", "OMP_", "PYTHONPATH")
         env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         env |= {"HOME": str(home), "GIT_PAGER": "cat", "COLUMNS": "100"}
@@ -276,6 +275,13 @@ class Reader:
         """A shell without Slurm."""
         path = path_without_slurm(self.home / ".without-slurm")
         return Shell(self.home, {**self.env, "PATH": path})
+
+    def install_slurm(self) -> None:
+        """Do what the page of the practice cluster asks for once, if it is not done yet."""
+        install = shlex.quote(str(ROOT / "cluster/practice")) + " install"
+        found, code = self.login.run(f"command -v slurmctld sbatch || {install}", 900)
+        if code:
+            raise DocsError(f"Slurm is missing, and cannot be installed: {found.strip()}")
 
     def clone(self) -> None:
         """Do what README's first block does, with an environment that exists."""
@@ -324,6 +330,10 @@ class Reader:
         self.jobs += [(job, state, block) for job in JOB.findall(found)]
         if block.output:
             self.compare(block.output, found)
+        self.after(block, found, code)
+
+    def after(self, block: Block, found: str, code: int) -> None:
+        """Called after each block; for subclasses."""
 
     def fill_in(self, block: Block) -> str:
         """Return the text of a block, with values in place of <words>."""
@@ -336,15 +346,18 @@ class Reader:
         return re.sub(r"<([a-z][a-z ]*)>", value, block.text)
 
     def compare(self, output: Block, found: str) -> None:
-        expected = output.text
-        if self.any_version:  # the runs of earlier pages are missing
-            expected = re.sub(r"version_\d+", "version_<number>", expected)
-        different = first_difference(expected, found, "shape" in output.words)
+        different = self.difference(output, output.text, found)
         if different and self.capture:
             self.changes.append((output, self.generalise(found)))
         elif different:
             raise DocsError(f"{output.where}: expected:\n{different}\nfound:\n{found}")
         self.values |= values_of(output.text, found)
+
+    def difference(self, output: Block, expected: str, found: str) -> str | None:
+        """Return the first expected line that is not in its place in what was found, or None."""
+        if self.any_version:  # the runs of earlier pages are missing
+            expected = re.sub(r"version_\d+", "version_<number>", expected)
+        return first_difference(expected, found, "shape" in output.words)
 
     def generalise(self, found: str) -> str:
         """Return an output with <words> in place of what differs from reader to reader."""
@@ -383,10 +396,16 @@ class Reader:
             output.page.write_text(text.replace(output.text, found, 1))
             print(f"{output.where}: written")
 
-    def close(self) -> None:
+    def close(self, keep: bool = False) -> None:
+        """Stop the shells and, unless they are kept for a look, the cluster and the home folder."""
         self.login.close()
         if "laptop" in vars(self):
             self.laptop.close()
+        practice = self.home / "hpc-starter/cluster/practice"
+        if not keep and practice.is_file():
+            subprocess.run([practice, "down"], env=self.env, stdout=subprocess.DEVNULL, check=False)
+        if not keep:
+            shutil.rmtree(self.home, ignore_errors=True)
 
 
 def lesson_pages() -> list[Path]:
@@ -406,35 +425,40 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    pages = [page for page in lesson_pages() if args.only in (None, int(page.stem))]
+def walk(reader: Reader, only: int | None = None, keep: bool = False) -> None:
+    """Follow all pages, or a single lesson after the setup that it needs.
+
+    Raises:
+        SystemExit: with a sentence, if there is no such lesson or a page differs from what happens.
+    """
+    pages = [page for page in lesson_pages() if only in (None, int(page.stem))]
     if not pages:
-        raise SystemExit(f"there is no lesson {args.only}: choose from 1 to {len(lesson_pages())}")
-    home = Path(tempfile.mkdtemp(prefix="reader-"))
-    reader = Reader(home, args.venv.absolute(), args.capture, any_version=args.only is not None)
-    keep = False
+        raise SystemExit(f"there is no lesson {only}: choose from 1 to {len(lesson_pages())}")
+    done = False
     try:
+        reader.install_slurm()
         reader.clone()
         for name in BEFORE:
-            reader.follow(ROOT / name, only_setup=args.only is not None)
+            reader.follow(ROOT / name, only_setup=only is not None)
         for page in pages:
             reader.follow(page)
         reader.finish()
         print(f"{len(pages) + len(BEFORE)} pages: the commands print what the pages show")
+        done = True
     except DocsError as error:
         print(error, file=sys.stderr)
-        keep = args.keep
         if keep:
-            look = f"cd {home}/hpc-starter && HOME={home} bash"
+            look = f"cd {reader.home}/hpc-starter && HOME={reader.home} bash"
             print(f"to look at it: {look}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        if not keep:
-            reader.login.run("cluster/practice down || true", 60)
-        reader.close()
-        if not keep:
-            shutil.rmtree(home, ignore_errors=True)
+        reader.close(keep and not done)
+
+
+def main() -> None:
+    args = parse_args()
+    reader = Reader(args.venv.absolute(), args.capture, any_version=args.only is not None)
+    walk(reader, args.only, args.keep)
 
 
 if __name__ == "__main__":

@@ -83,10 +83,8 @@ def test_a_block_that_is_marked_wrongly_is_refused(tmp_path, text, message):
 
 
 @pytest.fixture
-def reader(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    reader = run_docs.Reader(home, Path(sys.prefix))
+def reader():
+    reader = run_docs.Reader(Path(sys.prefix))
     yield reader
     reader.close()
 
@@ -140,9 +138,7 @@ def test_the_laptop_has_no_slurm_but_the_same_folder(reader, tmp_path):
 
 
 def test_the_output_is_captured_into_the_page(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    reader = run_docs.Reader(home, Path(sys.prefix), capture=True)
+    reader = run_docs.Reader(Path(sys.prefix), capture=True)
     text = "```bash\necho b; echo $HOME/hpc-starter\n```\n\n```output\na\n```\n"
 
     follow(reader, tmp_path, text)
