@@ -25,6 +25,12 @@ HIDDEN = [
         UserWarning,
         "lightning.pytorch.trainer.connectors.data_connector",
     ),
+    # about the size of the network in MB, which NetworkSummary does not show
+    (
+        "Precision .* is not supported by the model summary",
+        UserWarning,
+        "lightning.pytorch.utilities.model_summary.model_summary",
+    ),
 ]
 
 

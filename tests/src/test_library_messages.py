@@ -16,6 +16,7 @@ EXAMPLES = [
     "The number of training batches (22) is smaller than the logging interval",
     "The 'train_dataloader' does not have many workers which may be a bottleneck.",
     "You requested to overfit but enabled train dataloader shuffling. We are turning off ...",
+    "Precision 16-mixed is not supported by the model summary.  Estimated model size ...",
 ]
 # warns as if from the module of entry sys.argv[1], then in a way that must be seen
 WARN = """
