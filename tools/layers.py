@@ -15,8 +15,8 @@ from pathlib import Path
 PROGRAM = ("run.py", "run.sh", "src")
 # files that are the same on all lesson branches
 SHARED = (
-    *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster", "check.py"),
-    "start_lesson.py",
+    *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster"),
+    *("check.py", "checks", "start_lesson.py"),
     *("requirements.txt", "requirements.lock", "requirements-bolts.txt", "site.example.sh"),
 )
 NAME = re.compile(r"([1-9][0-9]*)-[a-z0-9][a-z0-9-]*")
