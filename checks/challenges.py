@@ -5,14 +5,23 @@ only, never at the text of the program, so that every right solution passes. It 
 says what is still missing.
 """
 
+import itertools
 import re
+import shutil
 
 from checks.runs import (
+    ROOT,
     TEST,
+    TRAINED,
     UNFINISHED,
     Wrong,
+    accounting,
     as_number,
+    best,
+    has_checkpoint,
+    has_ended,
     run_of,
+    runs_by_run_py,
     runs_by_sbatch,
 )
 
@@ -76,6 +85,250 @@ def is_cancelled(run):
         raise Wrong(f"{job} is {run.state}", "a job in state CANCELLED", advice)
 
 
+def request():
+    """Return the checks of the newest job called digits.
+
+    Raises:
+        Wrong: if there is none.
+    """
+    fields = ("JobID", "State", "ReqMem", "TimelimitRaw")
+    jobs = accounting(fields, "--name=digits", "--starttime=now-30days")
+    if not jobs:
+        found = "no job called digits in sacct" if shutil.which("sacct") else "no Slurm: no sacct"
+        raise Wrong(found, "a job called digits", "edit run.sh, then sbatch run.sh on a cluster")
+    return [(check, jobs[0]) for check in (requests_memory, requests_time, has_completed)]
+
+
+def requests_memory(job):
+    """The job requests at most 1 GB of memory."""
+    number, unit = re.match(r"([\d.]*)(\w?)", job["ReqMem"]).groups()
+    megabytes = as_number(number) * {"K": 1 / 1024, "G": 1024, "T": 1024**2}.get(unit, 1)
+    if not 0 < megabytes <= 1024:
+        found = f"job {job['JobID']} requests {job['ReqMem'] or 'no amount of memory'}"
+        raise Wrong(found, "1G or less, and more than MaxRSS", "change --mem, and submit it again")
+
+
+def requests_time(job):
+    """The job requests at most five minutes."""
+    minutes = as_number(job["TimelimitRaw"])
+    if not minutes <= 5:
+        found = f"job {job['JobID']} requests {job['TimelimitRaw']} minutes"
+        raise Wrong(found, "5 minutes or less", "change --time, and submit it again")
+
+
+def has_completed(job):
+    """The job has completed with these resources."""
+    if job["State"] in UNFINISHED:
+        wait = "wait until squeue --me no longer lists it"
+        raise Wrong(f"job {job['JobID']} is {job['State']}", "a job that has ended", wait)
+    if job["State"] != "COMPLETED":
+        advice = f"see the end of slurm.{job['JobID']}.out: did it need more than it requested?"
+        raise Wrong(f"job {job['JobID']} is {job['State']}", "COMPLETED", advice)
+
+
+# --- lesson 2
+
+
+def learning_rate():
+    checks = [*TRAINED, shows_learning_rate, learning_rate_falls]
+    run = run_of(2, runs_by_sbatch(), checks, "sbatch run.sh, or bash run.sh")
+    return [(check, run) for check in checks]
+
+
+def shows_learning_rate(run):
+    """TensorBoard shows the learning rate."""
+    values = run.values("learning_rate")
+    if values is None:
+        advice = (
+            'call self.log("learning_rate", ...) in a method that Lightning calls in every epoch'
+        )
+        raise Wrong(f"no tag learning_rate in {run.name}", "the tag learning_rate", advice)
+    if len(values) < 2:
+        found = f"{len(values)} value of learning_rate in {run.name}"
+        raise Wrong(found, "one per epoch", "log it in a method that Lightning calls every epoch")
+
+
+def learning_rate_falls(run):
+    """The learning rate falls to less than a tenth."""
+    values, first = run.values("learning_rate"), as_number(run.settings.get("learning_rate"))
+    if not values[0] >= first / 2 or not values[-1] < values[0] / 10:
+        found = f"{values[0]:.6f} at first, {values[-1]:.6f} at the end"
+        advice = "return an optimizer and a scheduler from configure_optimizers, and log its value"
+        expected = f"{first} at first, less than {first / 10:g} at the end"
+        raise Wrong(found, expected, advice)
+
+
+def checkpoint_name():
+    checks = [has_ended, has_checkpoint, names_best_accuracy]
+    run = run_of(2, runs_by_sbatch(), checks, "sbatch run.sh, or bash run.sh")
+    return [(check, run) for check in checks]
+
+
+def names_best_accuracy(run):
+    """The name of the checkpoint contains its validation accuracy."""
+    highest = max(run.values("val_acc") or [0])
+    names = [path.stem for path in run.folder.glob("checkpoints/*.ckpt")]
+    numbers = [float(text) for name in names for text in re.findall(r"\d+\.\d+", name)]
+    if not any(abs(number - highest) < 0.006 for number in numbers):
+        found = f"{', '.join(names)} in {run.name}/checkpoints"
+        advice = "give ModelCheckpoint a filename with {val_acc}, and submit it again"
+        raise Wrong(found, f"a name with {highest:.4f}, the highest val_acc of that run", advice)
+
+
+# --- lesson 3
+
+
+def measure_workers():
+    runs = [run for run in runs_by_sbatch() if run.lesson == 3]
+    timed = [run for run in runs if run.done and run.values("epoch_seconds")]
+    return [
+        (has_times, runs),
+        (has_two_measurements, timed),
+        *((has_cpus, run) for run in timed),
+        (names_fastest, timed),
+    ]
+
+
+def has_times(runs):
+    """TensorBoard shows the seconds that each epoch of a finished run took."""
+    timed = [run for run in runs if run.values("epoch_seconds")]
+    if not timed:
+        found = f"no tag epoch_seconds in {runs[0].name}" if runs else "no run of lesson 3"
+        advice = "take the time in on_train_epoch_start and on_train_epoch_end, and self.log it"
+        raise Wrong(found, "the tag epoch_seconds", advice)
+    if not any(run.done for run in timed):
+        has_ended(timed[0])
+
+
+def has_two_measurements(timed):
+    """The epochs were timed without workers, and with some."""
+    numbers = sorted({int(run.settings["num_workers"]) for run in timed})
+    if 0 not in numbers or len(numbers) < 2:
+        found = f"finished runs with epoch_seconds: {', '.join(map(str, numbers))} workers"
+        advice = "change num_workers and --cpus-per-task, submit it again, and wait for its end"
+        raise Wrong(found, "one with 0 workers, and one with more", advice)
+
+
+def has_cpus(run):
+    """Each job requested a CPU for each worker, and one for the training."""
+    jobs = accounting(("ReqCPUS",), f"--jobs={run.job}") if run.job else []
+    needed = int(run.settings["num_workers"]) + 1
+    for job in jobs:
+        # a node whose cores have two threads each may round up
+        if not needed <= int(job["ReqCPUS"]) <= needed + 1:
+            found = f"{job['ReqCPUS']} CPUs for {needed - 1} workers in job {run.job}"
+            advice = f"delete {run.name}, and submit it again with --cpus-per-task={needed}"
+            raise Wrong(found, f"{needed} CPUs", advice)
+
+
+def names_fastest(timed):
+    """best_workers.txt names the number of workers with the fastest epoch."""
+    file = ROOT / "lightning_logs/best_workers.txt"
+    fastest = {}
+    for run in timed:
+        number = int(run.settings["num_workers"])
+        seconds = min(run.values("epoch_seconds"))
+        fastest[number] = min(seconds, fastest.get(number, seconds))
+    limit = min(fastest.values()) * 1.05  # repeated measurements differ that much
+    said = file.read_text().strip() if file.is_file() else ""
+    if fastest.get(int(said) if said.isdecimal() else -1, limit + 1) > limit:
+        found = f"{file.relative_to(ROOT)} is {'missing' if not said else repr(said)}"
+        times = ", ".join(f"{seconds:.2f} s with {n}" for n, seconds in sorted(fastest.items()))
+        advice = f"compare the fastest epochs ({times}), and write the number of workers there"
+        raise Wrong(found, "the number of workers with the fastest epoch", advice)
+
+
+# --- lesson 4
+
+
+def job_number():
+    runs = [run for run in runs_by_run_py() if run.lesson == 4 and run.job]
+    if not runs:
+        found = "no job of lesson 4"
+        raise Wrong(found, "a run that was a job", "python run.py --experiment_name=job_number")
+    checks = [leads_to_run, has_ended, has_everything]
+    run = best(runs, checks)
+    return [(check, run) for check in checks]
+
+
+def job_folders(run):
+    """Return the folders with the job's id in their name."""
+    folders = [path for path in run.folder.parent.iterdir() if path.is_dir()]
+    return [path for path in folders if run.job in re.findall(r"\d+", path.name)]
+
+
+def leads_to_run(run):
+    """A folder of the experiment has the job's id in its name."""
+    if not job_folders(run):
+        experiment = run.folder.parent.relative_to(ROOT)
+        found = f"no folder in {experiment} has {run.job} in its name, for {run.folder.name}"
+        expected = f"a folder, or a link to one, such as {experiment}/job_{run.job}"
+        where = "submit_run in src/launch/run_folder.py"
+        raise Wrong(found, expected, f"use the id that {where} gets, and launch again")
+
+
+def has_everything(run):
+    """That folder has both the records of the launch and the results."""
+    for folder in job_folders(run):
+        missing = [name for name in ("command.txt", "DONE.json") if not (folder / name).exists()]
+        if missing:
+            found = f"{folder.relative_to(ROOT)} has no {' and no '.join(missing)}"
+            raise Wrong(
+                found, "everything that belongs to the run", "make it a link to the run folder"
+            )
+
+
+def grid():
+    runs = [run for run in runs_by_run_py() if run.folder.parent.name == "grid"]
+    if not runs:
+        how = "python run.py --experiment_name=grid --nb_trials=4"
+        raise Wrong("no run in logs/grid", "a run for each point of the grid", how)
+    return [(covers_grid, runs), (are_jobs, runs), (names_best, runs)]
+
+
+def covers_grid(runs):
+    """Two learning rates or more were tried with the same two batch sizes or more."""
+    rates = {}  # batch size -> the learning rates of its finished runs
+    for run in runs:
+        if run.done:
+            rates.setdefault(run.settings["batch_size"], set()).add(run.settings["learning_rate"])
+    if any(len(rates[a] & rates[b]) > 1 for a, b in itertools.combinations(rates, 2)):
+        return
+    tried = [f"{', '.join(sorted(rates[size]))} with batch size {size}" for size in sorted(rates)]
+    found = f"learning rates of finished runs: {'; '.join(tried) or 'none'}"
+    waiting = sorted(run.folder.name for run in runs if not run.done)
+    advice = "make --batch_size tunable in src/launch/arguments.py, as --learning_rate is"
+    if waiting:
+        advice = f"wait for {', '.join(waiting)}; if squeue --me is empty, see slurm_err_logs"
+    raise Wrong(found, "at least two, each with at least two batch sizes", advice)
+
+
+def are_jobs(runs):
+    """Each of them was a job of its own."""
+    not_jobs = sorted(run.folder.name for run in runs if run.done and not run.job)
+    if not_jobs:
+        found = f"{', '.join(not_jobs)} ran outside a job"
+        raise Wrong(found, "one job per run", "delete these folders, and submit with --nb_trials")
+
+
+def names_best(runs):
+    """best.txt names the run with the highest validation accuracy."""
+    file = ROOT / "logs/grid/best.txt"
+    highest = {
+        run.folder.name: max(as_number(line[5]) for line in run.epochs)
+        for run in runs
+        if run.done and run.epochs
+    }
+    said = file.read_text().strip() if file.is_file() else ""
+    if not highest.get(said, -1) >= max(highest.values(), default=0):
+        found = f"{file.relative_to(ROOT)} is {'missing' if not said else repr(said)}"
+        advice = "compare the epoch lines in slurm_out_logs, and write the name of the folder there"
+        raise Wrong(found, "the run with the highest validation accuracy, version_<number>", advice)
+
+
 CHALLENGES = {
-    1: {"overfitting": overfitting},
+    1: {"request": request, "overfitting": overfitting},
+    2: {"learning-rate": learning_rate, "checkpoint-name": checkpoint_name},
+    3: {"measure-workers": measure_workers},
+    4: {"job-number": job_number, "grid": grid},
 }

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import check
 from checks.challenges import CHALLENGES
 from clone import ROOT
 from lesson_diffs import lessons
@@ -12,6 +13,32 @@ from lesson_diffs import lessons
 PAGES = {int(path.stem): path.read_text() for path in ROOT.glob("docs/lessons/*.md")}
 PATCHES = sorted(ROOT.glob("docs/solutions/*.patch"))
 CHECKED = [(number, name) for number, names in CHALLENGES.items() for name in names]
+
+# lesson -> objective of its page -> the challenge, or the check of check.py, that tests it
+OBJECTIVES = {
+    1: {
+        "submit a job with sbatch, and say what each #SBATCH line requests": "request",
+        "follow a job with squeue, end it with scancel, and inspect it afterwards with"
+        " sacct": "overfitting",
+        "read the epoch lines of a log: what should rise, what should fall, what overfitting looks"
+        " like": "overfitting",
+    },
+    2: {
+        "say where each part of the plain loop went": "learning-rate",
+        "find the log folder and the checkpoint of a job": "checkpoint-name",
+        "view the logs from the cluster in TensorBoard on your own machine": "learning-rate",
+    },
+    3: {
+        "set num_workers, and request the CPUs and the memory that the workers need": "has_workers",
+        "measure whether workers help": "measure-workers",
+        "recognise when they do not": "measure-workers",
+    },
+    4: {
+        "change the settings of a training without editing a file": "has_trials",
+        "read a generated script, and find it again later": "job-number",
+        "submit several trials of one experiment with one command": "grid",
+    },
+}
 
 
 def changed_lines(diff):
@@ -74,7 +101,20 @@ def test_a_solution_applies_to_its_lesson_and_is_shown_on_its_page(patch, tmp_pa
     assert done.returncode == 0, done.stderr
     assert all(file in ("run.py", "run.sh") or file.startswith("src/") for file in files)
     assert changed_lines("".join(shown)) == changed_lines(text)
+    context = {line for line in "".join(shown).splitlines() if line not in ("", "...")}
+    assert context <= set(text.splitlines())
 
 
 def test_there_is_a_solution_for_each_challenge_and_no_other():
     assert {path.stem for path in PATCHES} == {f"{number}-{name}" for number, name in CHECKED}
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_a_check_or_a_challenge_tests_each_objective_of_a_page(number):
+    listed = PAGES[number].partition("\nYou will learn to\n\n")[2].partition("\n\n")[0]
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)|`", r"\1", " ".join(listed.split())).replace("`", "")
+    objectives = [text.strip(" ;.") for text in plain.removeprefix("- ").split("; - ")]
+
+    assert objectives == list(OBJECTIVES[number])
+    for name in OBJECTIVES[number].values():
+        assert name in CHALLENGES[number] or callable(getattr(check, name))

@@ -1,8 +1,20 @@
-"""check.py --challenge on states that a learner may leave behind: make test-fast."""
+"""check.py --challenge on states that a learner may leave behind, and on the solutions: make test.
+
+The solutions run here without Slurm, as far as they can; the walk of the pages runs them as jobs.
+"""
+
+import json
+import re
+import subprocess
+import sys
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
-from learner import Learner
+from learner import BRANCHES, Learner
+from login_node import FakeLoginNode
+from practice_cluster import wait_until
+from processes import end_session
 
 
 def challenge(learner, name, **kwargs):
@@ -30,7 +42,7 @@ def test_an_unknown_challenge_is_answered_with_those_of_the_lesson(tmp_path):
     for name in ("overfit", "", "grid"):
         done = challenge(learner, name)
         assert done.returncode == 1
-        known = "its challenges: overfitting"
+        known = "its challenges: request, overfitting"
         assert done.stderr.startswith(f"{name!r} is not a challenge of lesson 1; {known}")
         assert done.stderr.count("\n") == 1
 
@@ -100,3 +112,359 @@ def test_overfitting_begins_with_the_run_of_the_lesson(tmp_path):
     fails(challenge(learner, "overfitting"), "found:    no run", "raise max_epochs")
     learner.runs()
     fails(challenge(learner, "overfitting"), "FAIL after 0/4", "10 epochs in slurm.11.out")
+
+
+def account(learner, **jobs):
+    """Install a sacct that answers with these rows, whatever it is asked."""
+    learner.install = lambda *_: None
+    rows = "".join(f"echo '{row}'\n" for row in jobs.values())
+    for name, text in (("squeue", ""), ("sbatch", ""), ("sacct", rows)):
+        (learner.bin / name).write_text(f"#!/bin/bash\n{text}")
+        (learner.bin / name).chmod(0o755)
+
+
+def test_a_job_that_requests_what_it_needs_passes(tmp_path):
+    learner = Learner(tmp_path, 1)
+    account(learner, old="11|COMPLETED|2G|15", new="12|COMPLETED|1000M|5")
+
+    passes(challenge(learner, "request"), "request")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("12|COMPLETED|2G|5", ("job 12 requests 2G", "change --mem")),
+        ("12|COMPLETED||5", ("job 12 requests no amount of memory", "change --mem")),
+        ("12|COMPLETED|1Gn|15", ("FAIL after 1/3", "15 minutes", "change --time")),
+        ("12|RUNNING|1G|5", ("FAIL after 2/3", "job 12 is RUNNING", "wait")),
+        ("12|OUT_OF_MEMORY|0.5G|5", ("job 12 is OUT_OF_MEMORY", "COMPLETED", "slurm.12.out")),
+    ],
+)
+def test_a_request_that_is_not_right_says_what_to_change(tmp_path, row, words):
+    learner = Learner(tmp_path, 1)
+    account(learner, old="11|COMPLETED|1G|5", new=row)
+
+    fails(challenge(learner, "request"), *words)
+
+
+def test_a_request_needs_a_job_of_that_name(tmp_path):
+    learner = Learner(tmp_path, 1)
+
+    fails(challenge(learner, "request", slurm=False), "no Slurm", "on a cluster")
+    fails(challenge(learner, "request"), "no job called digits in sacct")
+
+
+# --- lesson 2
+
+
+def log_values(folder, **values):
+    """Write values, one per epoch, to an event file of TensorBoard."""
+    with SummaryWriter(str(folder)) as writer:
+        for tag, numbers in values.items():
+            for step, number in enumerate(numbers):
+                writer.add_scalar(tag, number, step)
+
+
+def newest(learner):
+    *_, folder = sorted(learner.folder.glob("lightning_logs/version_*"), key=lambda p: p.name)
+    return folder
+
+
+@pytest.mark.parametrize("slurm", [True, False])
+@pytest.mark.parametrize("values", [[0.001, 0.0004, 0.00009], [0.00098, 0.00002]])
+def test_a_learning_rate_that_falls_passes(tmp_path, values, slurm):
+    learner = Learner(tmp_path, 2)
+    learner.runs(job=slurm)
+    log_values(newest(learner), learning_rate=values)
+
+    passes(challenge(learner, "learning-rate", slurm=slurm), "learning-rate")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], ("FAIL after 2/4", "no tag learning_rate", "self.log")),
+        ([0.001], ("1 value of learning_rate", "every epoch")),
+        ([0.001] * 10, ("0.001000 at first, 0.001000 at the end", "less than 0.0001")),
+        ([0.0001, 0.000001], ("0.000100 at first", "0.001 at first")),
+        ([float("nan")] * 3, ("nan at first",)),
+    ],
+)
+def test_a_learning_rate_that_does_not_fall_says_what_is_missing(tmp_path, values, words):
+    learner = Learner(tmp_path, 2)
+    learner.runs()
+    log_values(newest(learner), learning_rate=values)
+
+    fails(challenge(learner, "learning-rate"), *words)
+
+
+@pytest.mark.parametrize("name", ["epoch=7-val_acc=0.9533", "best-0.953", "7_val_acc_0.95-v1"])
+def test_a_checkpoint_with_its_accuracy_in_its_name_passes(tmp_path, name):
+    learner = Learner(tmp_path, 2)
+    learner.runs(job=False)
+    [path] = newest(learner).glob("checkpoints/*")
+    path.rename(path.with_name(f"{name}.ckpt"))
+    log_values(newest(learner), val_acc=[0.8, 0.9533, 0.9467])
+    for file in tmp_path.rglob("events.out.tfevents.*"):
+        if b"train_loss" in file.read_bytes():
+            file.unlink()
+
+    passes(challenge(learner, "checkpoint-name", slurm=False), "checkpoint-name")
+    path.with_name(f"{name}.ckpt").rename(path.with_name("epoch=7-val_acc=0.9467.ckpt"))
+    fails(challenge(learner, "checkpoint-name"), "val_acc=0.9467 in", "0.9533, the highest")
+    path.with_name("epoch=7-val_acc=0.9467.ckpt").rename(path.with_name("epoch=7-step=9.ckpt"))
+    fails(challenge(learner, "checkpoint-name"), "FAIL after 2/3", "epoch=7-step=9 in", "filename")
+
+
+# --- lesson 3
+
+
+def measure(learner, seconds, **state):
+    """Write a run for each number of workers, with the seconds of its epochs."""
+    for number, values in seconds.items():
+        learner.run("", {"num_workers": number}, (0.95, 0.97), **state)
+        if values:
+            log_values(newest(learner), epoch_seconds=values)
+
+
+def says(learner, text):
+    (learner.folder / "lightning_logs/best_workers.txt").write_text(text)
+
+
+def test_measured_workers_pass_with_the_fastest_and_with_an_equal_number(tmp_path):
+    learner = Learner(tmp_path, 3)
+    measure(learner, {0: [0.9, 0.5, 0.7], 2: [0.51, 3.0, 2.0], 4: [1.0]})
+    learner.states = {}
+
+    for answer in ("0\n", "2"):
+        says(learner, answer)
+        passes(challenge(learner, "measure-workers"), "measure-workers")
+    for answer in ("4", "two", "", "3"):
+        says(learner, answer)
+        fails(challenge(learner, "measure-workers"), "0.50 s with 0, 0.51 s with 2, 1.00 s with 4")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "words"),
+    [
+        ({2: []}, {}, ("FAIL after 0/", "no tag epoch_seconds", "on_train_epoch_start")),
+        ({2: [0.5]}, {"ended": False, "state": "RUNNING"}, ("job 11 is RUNNING", "wait")),
+        ({2: [0.5]}, {}, ("FAIL after 1/", "2 workers", "one with 0 workers")),
+        ({2: [0.5], 0: []}, {}, ("FAIL after 1/", "2 workers", "one with 0 workers")),
+        ({0: [0.5]}, {}, ("0 workers", "and one with more")),
+        ({0: [0.5], 2: [0.9]}, {}, ("best_workers.txt is missing", "0.50 s with 0")),
+    ],
+)
+def test_workers_that_are_half_measured_say_what_is_missing(tmp_path, seconds, state, words):
+    learner = Learner(tmp_path, 3)
+    measure(learner, seconds, **state)
+    if not state:
+        learner.states = {}
+
+    fails(challenge(learner, "measure-workers"), *words)
+
+
+def test_a_measurement_with_too_few_or_too_many_cpus_fails(tmp_path):
+    learner = Learner(tmp_path, 3)
+    measure(learner, {0: [0.5], 2: [0.9]})
+    says(learner, "0")
+    account(learner, job=3)
+
+    fails(challenge(learner, "measure-workers"), "3 CPUs for 0 workers", "--cpus-per-task=1")
+    account(learner, job=1)
+    fails(challenge(learner, "measure-workers"), "1 CPUs for 2 workers", "--cpus-per-task=3")
+
+
+# --- lesson 4
+
+
+def test_a_run_is_found_by_its_job_id(tmp_path):
+    learner = Learner(tmp_path, 4)
+    name = "job-number"
+    fails(challenge(learner, name), "no job of lesson 4")
+    learner.run("job_number", {}, (0.95, 0.97))
+    experiment = tmp_path / "logs/job_number"
+    (experiment / "version_0/command.txt").write_text("python run.py\n")
+
+    fails(challenge(learner, name), "FAIL after 0/3", "has 11 in its name, for version_0")
+    (experiment / "job_111").symlink_to("version_0")
+    fails(challenge(learner, name), "FAIL after 0/3", "logs/job_number/job_11")
+    (experiment / "run-11").symlink_to("version_9")
+    fails(challenge(learner, name), "FAIL after 0/3")
+    (experiment / "job_11").mkdir()
+    fails(challenge(learner, name), "job_11 has no command.txt and no DONE.json", "a link")
+    (experiment / "job_11").rmdir()
+    (experiment / "job_11").symlink_to("version_0")
+    passes(challenge(learner, name), name)
+
+
+def test_a_run_that_is_found_must_have_ended(tmp_path):
+    learner = Learner(tmp_path, 4)
+    learner.run("job_number", {}, (0.95, 0.97), ended=False, state="RUNNING")
+    (tmp_path / "logs/job_number/job_11").symlink_to("version_0")
+
+    fails(challenge(learner, "job-number"), "FAIL after 1/3", "job 11 is RUNNING")
+
+
+def points(learner, *grid, **state):
+    for rate, size, accuracy in grid:
+        settings = {"learning_rate": rate, "batch_size": size}
+        learner.run("grid", settings, (accuracy, accuracy), **state)
+
+
+GRID = [(0.001, 64, 0.9), (0.003, 64, 0.91), (0.001, 32, 0.95), (0.003, 32, 0.93)]
+
+
+def test_a_grid_with_its_best_run_passes(tmp_path):
+    learner = Learner(tmp_path, 4)
+    points(learner, (0.0001, 64, 0.5), *GRID, (0.003, 16, 0.95))
+    best = tmp_path / "logs/grid/best.txt"
+
+    fails(challenge(learner, "grid"), "FAIL after 2/3", "best.txt is missing")
+    for answer in ("version_0", "grid", ""):
+        best.write_text(answer)
+        fails(challenge(learner, "grid"), "the highest validation accuracy")
+    for answer in ("version_3\n", "version_5"):
+        best.write_text(answer)
+        passes(challenge(learner, "grid"), "grid")
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        (GRID[:0], ("no run in logs/grid", "--nb_trials=4")),
+        (GRID[:2], ("0.001, 0.003 with batch size 64", "make --batch_size tunable")),
+        (GRID[:3], ("0.001 with batch size 32; 0.001, 0.003 with batch size 64",)),
+        ([GRID[0], GRID[3]], ("0.003 with batch size 32; 0.001 with batch size 64",)),
+    ],
+)
+def test_a_part_of_a_grid_says_what_is_there(tmp_path, grid, words):
+    learner = Learner(tmp_path, 4)
+    points(learner, *grid)
+
+    fails(challenge(learner, "grid"), *words)
+
+
+def test_a_grid_that_still_runs_says_so(tmp_path):
+    learner = Learner(tmp_path, 4)
+    points(learner, *GRID[:3])
+    points(learner, GRID[3], ended=False, empty=True, state="PENDING")
+
+    fails(challenge(learner, "grid"), "wait for version_3", "slurm_err_logs")
+
+
+def test_a_grid_outside_jobs_fails(tmp_path):
+    learner = Learner(tmp_path, 4)
+    points(learner, *GRID, job=False)
+
+    fails(challenge(learner, "grid"), "version_0, version_1", "ran outside a job")
+
+
+# --- the solutions
+
+
+@pytest.fixture
+def solve(module_clone):
+    """Return a function that applies solutions in the shared clone, and one that checks them."""
+
+    def apply(number, *names):
+        module_clone.git("switch", "--quiet", BRANCHES[number])
+        for name in names:
+            fails(check(name), "found:    no ")
+            module_clone.git("apply", f"docs/solutions/{number}-{name}.patch")
+
+    def check(name):
+        return module_clone.run(sys.executable, "check.py", "--challenge", name)
+
+    yield apply, check
+    module_clone.git("restore", ".")
+    module_clone.git("clean", "-xdfq", "--exclude=data", ".")
+
+
+def edit(clone, old, new):
+    program = clone.folder / "src/main.py"
+    assert old in program.read_text()
+    program.write_text(program.read_text().replace(old, new))
+
+
+@pytest.mark.slow
+def test_the_solution_of_overfitting_is_ended_and_passes(solve, module_clone):
+    apply, check = solve
+    apply(1, "overfitting")
+    log = module_clone.folder / "slurm.0.out"
+
+    def has_turned():
+        last = re.findall(r"epoch +(\d+)/.* best epoch (\d+)\n", log.read_text())[-1]
+        return int(last[0]) >= int(last[1]) + 10
+
+    with log.open("w") as file:
+        training = subprocess.Popen(
+            ["bash", "run.sh"],
+            cwd=module_clone.folder,
+            env=module_clone.env,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: "epoch  9/" in log.read_text(), 120, "the ninth epoch")
+        fails(check("overfitting"), "a validation loss that has not fallen for ten epochs")
+        wait_until(has_turned, 120, "a validation loss that rises")
+    finally:
+        end_session(training)
+
+    passes(check("overfitting"), "overfitting")
+
+
+@pytest.mark.slow
+def test_both_solutions_of_lesson_2_pass_after_one_run(solve, module_clone):
+    apply, check = solve
+    apply(2, "learning-rate", "checkpoint-name")
+    done = module_clone.run("bash", "run.sh")
+
+    assert done.returncode == 0, done.stderr
+    passes(check("learning-rate"), "learning-rate")
+    passes(check("checkpoint-name"), "checkpoint-name")
+
+
+@pytest.mark.slow
+def test_the_solution_of_lesson_3_measures_workers(solve, module_clone):
+    apply, check = solve
+    apply(3, "measure-workers")
+    edit(module_clone, "max_epochs=10", "max_epochs=1")
+    for number in ("0", "2"):
+        env = {**module_clone.env, "NUM_WORKERS": number}
+        assert module_clone.run("bash", "run.sh", env=env).returncode == 0
+    fails(check("measure-workers"), "FAIL after 4/5", "best_workers.txt is missing")
+    advice = check("measure-workers").stdout
+    seconds = {int(n): float(s) for s, n in re.findall(r"([\d.]+) s with (\d)", advice)}
+    assert sorted(seconds) == [0, 2]
+    says(module_clone, str(min(seconds, key=seconds.get)))
+
+    passes(check("measure-workers"), "measure-workers")
+
+
+@pytest.mark.slow
+def test_the_solutions_of_lesson_4_link_the_run_and_submit_the_grid(solve, module_clone, tmp_path):
+    apply, check = solve
+    login_node = FakeLoginNode(module_clone, tmp_path)
+    apply(4, "job-number")
+    done = login_node.launch("--experiment_name=job_number")
+    experiment = module_clone.folder / "logs/job_number"
+    job = re.match(r"job (\d+) -> logs/job_number", done.stdout)[1]
+    log = experiment / f"slurm_out_logs/version_0_{job}.out"
+    log.write_text("test loss 0.1 acc 0.9\n")
+    (experiment / "version_0/DONE.json").write_text(json.dumps({"test_acc": 0.9}))
+
+    passes(check("job-number"), "job-number")
+    apply(4, "grid")
+    done = login_node.launch("--experiment_name=grid", "--nb_trials=4")
+    commands = [path.read_text() for path in module_clone.folder.glob("logs/grid/*/command.txt")]
+    found = {tuple(re.findall(r"--(?:batch_size|learning_rate)=(\S+)", text)) for text in commands}
+    assert found == {(size, rate) for size in ("64", "32") for rate in ("0.001", "0.003")}
+    fails(check("grid"), "wait for version_0, version_1, version_2, version_3")
+    done = login_node.launch("--nb_trials=4", "--batch_size=32")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "run.py: --nb_trials takes its values from a list: remove --batch"
+    )
