@@ -14,16 +14,23 @@ import argparse
 import random
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import run_docs
-from run_docs import BEFORE, JOB, ROOT, Block
+from run_docs import BEFORE, ROOT, Block
 
 # a comment, what stands for anything, or a word: a name, an option, a path, a number
 WORD = re.compile(r"#.*|<[a-z][a-z ]*>|\.\.\.|[\w./-]*\w")
-# in a command, these words may differ: how long it waits, and what it prints for the reader
-FREE = re.compile(r"sleep [\d.]+|\becho .*")
+# not changed in a command: how long it waits, what it prints for the reader, and what a job runs,
+# where a change would end the job in another state
+FREE = re.compile(r"sleep [\d.]+|\becho .*|--wrap='[^']*'")
+# judges the options of a job, but submits none: later pages list the jobs
+SBATCH = """#!/bin/bash
+{sbatch} --test-only "$@" >&2 || exit
+[[ " $* " == *" --parsable "* ]] && echo 0 || echo Submitted batch job 0
+"""
 SHARE = 0.9
 
 
@@ -72,17 +79,19 @@ class Doubter(run_docs.Reader):
 
     def notices(self, block: Block, text: str) -> bool:
         """Return whether a changed block ends or prints differently from what its page shows."""
-        copy, script = self.home / "copy", self.home / "changed.sh"
+        copy, script, fake = (self.home / name for name in ("copy", "changed.sh", "fake"))
         script.write_text(self.fill_in(Block(block.page, block.line, text)))
         shell = self.laptop if "laptop" in block.words else self.login
         folder = self.login.run("pwd", 5)[0].strip()
+        fake.mkdir(exist_ok=True)
+        (fake / "sbatch").write_text(SBATCH.format(sbatch=shutil.which("sbatch")))
+        (fake / "sbatch").chmod(0o755)
+        path = "" if "laptop" in block.words else f"PATH={fake}:$PATH; "
         words = (
-            f"rm -rf {copy} && cp -a {shlex.quote(folder)} {copy} && (cd {copy};"
-            f" failed=0; trap 'failed=$?' ERR; source {script}; trap - ERR; exit $failed)"
+            f"rm -rf {copy} && cp -a {shlex.quote(folder)} {copy} && (cd {copy}; {path}"
+            f"failed=0; trap 'failed=$?' ERR; source {script}; trap - ERR; exit $failed)"
         )
         found, code = shell.run(words, float(block.words.get("limit", 120)))
-        for job in JOB.findall(found):
-            self.login.run(f"scancel {job}", 60)
         if code != int(block.words.get("exit", 0)):
             return True
         output = block.output
