@@ -41,7 +41,7 @@ def is_longer(run):
         found = f"no epoch line in {run.log.name}"
         raise Wrong(found, "an epoch line", "wait for the first one: squeue --me, tail -f the log")
     if (epochs := int(run.epochs[-1][1])) <= 10:
-        advice = "raise max_epochs in src/main.py, then sbatch run.sh"
+        advice = "raise max_epochs in src/main.py, submit it, and wait for its first epoch"
         raise Wrong(f"{epochs} epochs in {run.log.name}", "more than 10", advice)
 
 
@@ -94,7 +94,9 @@ def request():
     fields = ("JobID", "State", "ReqMem", "TimelimitRaw")
     jobs = accounting(fields, "--name=digits", "--starttime=now-30days")
     if not jobs:
-        found = "no job called digits in sacct" if shutil.which("sacct") else "no Slurm: no sacct"
+        found = (
+            "sacct shows no job called digits" if shutil.which("sacct") else "no Slurm: no sacct"
+        )
         raise Wrong(found, "a job called digits", "edit run.sh, then sbatch run.sh on a cluster")
     return [(check, jobs[0]) for check in (requests_memory, requests_time, has_completed)]
 

@@ -108,12 +108,12 @@ def as_number(text):
         return float("nan")
 
 
-def output_of(command):
+def output_of(command, timeout=2):
     """Return what a command prints, or "" if it is missing, fails or does not answer."""
     if not shutil.which(command[0]):
         return ""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except (subprocess.TimeoutExpired, OSError):
         return ""
     return done.stdout if done.returncode == 0 else ""
@@ -122,7 +122,8 @@ def output_of(command):
 def accounting(fields, *options):
     """Return a dict of these fields for each job in Slurm's accounting, the newest job first."""
     form = ["--noheader", "--allocations", "--parsable2", f"--format={','.join(fields)}"]
-    rows = [line.split("|") for line in output_of(["sacct", *form, *options]).splitlines()]
+    shown = output_of(["sacct", *form, *options], timeout=5)
+    rows = [line.split("|") for line in shown.splitlines()]
     return [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)][::-1]
 
 

@@ -151,7 +151,7 @@ def test_a_request_needs_a_job_of_that_name(tmp_path):
     learner = Learner(tmp_path, 1)
 
     fails(challenge(learner, "request", slurm=False), "no Slurm", "on a cluster")
-    fails(challenge(learner, "request"), "no job called digits in sacct")
+    fails(challenge(learner, "request"), "sacct shows no job called digits")
 
 
 # --- lesson 2
