@@ -6,6 +6,7 @@ says what is still missing.
 """
 
 import itertools
+import math
 import re
 import shutil
 
@@ -52,7 +53,8 @@ def names_best_epoch(run):
         if not (match := re.match(r"epoch +(\d+)/.* val loss (\S+) acc \S+(.*)", line)):
             continue
         losses = [] if match[1] == "1" else losses
-        losses.append(as_number(match[2]))
+        loss = as_number(match[2])
+        losses.append(math.inf if math.isnan(loss) else loss)
         # printed losses are rounded, so that two epochs may have the lowest
         best = [k for k, loss in enumerate(losses, 1) if loss == min(losses)]
         named = re.fullmatch(r" +best epoch (\d+)", match[3])

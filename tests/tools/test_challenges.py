@@ -93,6 +93,7 @@ def test_either_of_two_equal_losses_is_the_best(tmp_path):
         ({"losses": RISING[:10], "of": 10}, ("10 epochs in slurm.11.out", "more than 10")),
         ({"losses": RISING, "line": ""}, ("the line of epoch 1 ", '"best epoch 1"')),
         ({"losses": RISING, "line": "  best epoch 1"}, ("the line of epoch 2 ", "loss was 0.5")),
+        ({"losses": [float("nan")]}, ("the lowest is nan, in epoch 1 of 1",)),
         ({"losses": RISING[:9]}, ("0.1, in epoch 5 of 9 so far", "tail -f slurm.11.out")),
         ({"losses": RISING, "state": "RUNNING"}, ("job 11 is RUNNING", "scancel 11")),
         ({"losses": RISING, "state": "FAILED"}, ("job 11 is FAILED", "in state CANCELLED")),
