@@ -13,6 +13,7 @@ Words after "bash" in the first line of a block say how it is run:
     at-end            run after the last page
     laptop            run in a shell that has no Slurm
     limit=600         seconds until the block is stopped; 120 by default
+    wait=60           run again until it prints what the page shows, for this many seconds
     exit=1            the exit code that is expected; 0 by default
     state=FAILED      the state in which the jobs of this block end; COMPLETED by default
 
@@ -43,7 +44,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = ["README.md", "docs/preparation.md", "docs/practice-cluster.md"]
 FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
-WORDS = {"no-run", "setup", "at-once", "at-end", "laptop", "limit", "exit", "state"}
+WORDS = {"no-run", "setup", "at-once", "at-end", "laptop", "limit", "wait", "exit", "state"}
 JOB = re.compile(r"^(?:Submitted batch job|job) (\d+)(?: ->|$| on cluster)", re.MULTILINE)
 RUNNING = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
 # numbers with a decimal point may differ by this share or, if it is larger, by this much
@@ -313,24 +314,43 @@ class Reader:
             shell = self.laptop
             folder, _ = self.login.run("pwd", 5)
             command = f"cd {shlex.quote(folder.strip())}\n{command}"
-        print(
-            f"{block.where}: {' && '.join(block.text.split(chr(10))).strip(' &'):.70}", flush=True
-        )
-        limit = float(block.words.get("limit", 120))
-        try:
-            found, code = shell.run(command, limit)
-        except TimeoutError as error:
-            raise DocsError(f"{block.where}: no end after {limit:.0f} s\nfound:\n{error}") from None
-        expected = int(block.words.get("exit", 0))
-        if code != expected:
-            raise DocsError(
-                f"{block.where}: exit code {code}, expected {expected}\nfound:\n{found}"
-            )
+        shown = block.text.strip().replace("\n", " && ")
+        print(f"{block.where}: {shown:.70}", flush=True)
+        deadline = time.monotonic() + float(block.words.get("wait", 0))
+        while True:
+            found, code = self.execute(block, shell, command)
+            wrong = self.mistake(block, found, code)
+            if not wrong or time.monotonic() > deadline:
+                break
+            time.sleep(1)
+        output = block.output
+        if output and self.capture and self.difference(output, output.text, found):
+            self.changes.append((output, self.generalise(found)))
+        elif wrong:
+            raise DocsError(wrong)
         state = str(block.words.get("state", "COMPLETED"))
         self.jobs += [(job, state, block) for job in JOB.findall(found)]
-        if block.output:
-            self.compare(block.output, found)
+        if output:
+            self.values |= values_of(output.text, found)
         self.after(block, found, code)
+
+    def execute(self, block: Block, shell: Shell, command: str) -> tuple[str, int]:
+        limit = float(block.words.get("limit", 120))
+        try:
+            return shell.run(command, limit)
+        except TimeoutError as error:
+            raise DocsError(f"{block.where}: no end after {limit:.0f} s\nfound:\n{error}") from None
+
+    def mistake(self, block: Block, found: str, code: int) -> str | None:
+        """Return how a block ended or printed differently from its page, or None."""
+        expected = int(block.words.get("exit", 0))
+        if code != expected:
+            return f"{block.where}: exit code {code}, expected {expected}\nfound:\n{found}"
+        output = block.output
+        different = self.difference(output, output.text, found) if output else None
+        if output and different:
+            return f"{output.where}: expected:\n{different}\nfound:\n{found}"
+        return None
 
     def after(self, block: Block, found: str, code: int) -> None:
         """Called after each block; for subclasses."""
@@ -344,14 +364,6 @@ class Reader:
             return self.values[match[1]]
 
         return re.sub(r"<([a-z][a-z ]*)>", value, block.text)
-
-    def compare(self, output: Block, found: str) -> None:
-        different = self.difference(output, output.text, found)
-        if different and self.capture:
-            self.changes.append((output, self.generalise(found)))
-        elif different:
-            raise DocsError(f"{output.where}: expected:\n{different}\nfound:\n{found}")
-        self.values |= values_of(output.text, found)
 
     def difference(self, output: Block, expected: str, found: str) -> str | None:
         """Return the first expected line that is not in its place in what was found, or None."""

@@ -38,6 +38,15 @@ def test_what_may_differ_is_not_changed():
     assert changed("10 4947K\n", shape=True) == []
 
 
+def test_a_command_that_ends_something_is_left_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```bash\nscancel 7; echo done\n```\n```output\ndone\n```\n")
+
+    chosen = choose([page], 0, 1)
+
+    assert chosen == {(page, 4): ["donex\n"]}
+
+
 def test_the_same_seed_chooses_the_same_places(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE)

@@ -121,6 +121,16 @@ def test_the_first_failure_is_shown_with_its_place(reader, tmp_path, text, line,
     assert found in str(error.value)
 
 
+def test_a_block_that_waits_is_repeated_until_it_prints_what_the_page_shows(reader, tmp_path):
+    block = "```bash wait=60\necho >>lines; grep -c ^ lines\n```\n```output\n3\n```\n"
+
+    follow(reader, tmp_path, block)
+
+    assert (reader.home / "lines").read_text() == "\n" * 3
+    with pytest.raises(run_docs.DocsError, match="expected:\n3\n"):
+        follow(reader, tmp_path, block.replace("wait=60", "wait=0"))
+
+
 def test_the_blocks_of_the_end_come_last(reader, tmp_path):
     text = "```bash at-end\nls\n```\n```output\nnew\n```\n```bash\ntouch new\n```\n"
 
