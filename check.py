@@ -117,10 +117,25 @@ def has_profile(run):
 def lesson_6():
     checks = [*TRAINED, learns(PHOTOS), has_checkpoint]
     runs = runs_by_run_py()
-    photos = run_of(6, runs, checks, "python run.py", dataset="cifar10")
+    workers = [run for run in runs if run.settings.get("num_workers", "0") != "0"]
+    alone = [run for run in runs if run not in workers]
+    photos = run_of(6, alone, checks, "python run.py", dataset="cifar10")
     on_digits = [*TRAINED, learns(DIGITS)]
     digits = run_of(6, runs, on_digits, "python run.py --dataset=mnist", dataset="mnist")
-    return [*((check, photos) for check in checks), *((check, digits) for check in on_digits)]
+    how = "python run.py --num_workers=2 --experiment_name=workers"
+    helped = run_of(6, workers, TRAINED, how, dataset="cifar10")
+    return [
+        *((check, photos) for check in checks),
+        *((check, digits) for check in on_digits),
+        *((check, helped) for check in TRAINED),
+        (has_compared, (photos, helped)),
+    ]
+
+
+def has_compared(runs):
+    """The profiler has measured the training without and with workers."""
+    for run in runs:
+        has_profile(run)
 
 
 def lesson_7():

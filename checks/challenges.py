@@ -10,6 +10,7 @@ import math
 import re
 import shutil
 
+from checks import challenges_5_to_8
 from checks.runs import (
     ROOT,
     TEST,
@@ -335,4 +336,5 @@ CHALLENGES = {
     2: {"learning-rate": learning_rate, "checkpoint-name": checkpoint_name},
     3: {"measure-workers": measure_workers},
     4: {"job-number": job_number, "grid": grid},
+    **challenges_5_to_8.CHALLENGES,
 }

@@ -17,7 +17,8 @@ PROGRAM = ("run.py", "run.sh", "src")
 SHARED = (
     *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster"),
     *("check.py", "checks", "start_lesson.py"),
-    *("requirements.txt", "requirements.lock", "requirements-bolts.txt", "site.example.sh"),
+    *("requirements.txt", "requirements.lock", "requirements-bolts.txt", "requirements-mlflow.txt"),
+    "site.example.sh",
 )
 NAME = re.compile(r"([1-9][0-9]*)-[a-z0-9][a-z0-9-]*")
 

@@ -38,6 +38,29 @@ OBJECTIVES = {
         "read a generated script, and find it again later": "job-number",
         "submit several trials of one experiment with one command": "grid",
     },
+    5: {
+        "log with Python's logging instead of print": "console",
+        "choose between accuracy, precision, recall, F1, confusion matrix and PR curve": "pr-curve",
+        "find your way through TensorBoard's tabs": "PICTURES",
+        "read the model summary and the profiler's report": "has_profile",
+    },
+    6: {
+        "name the four things that a DataModule defines": "four-choices",
+        "choose a data set with --dataset, and write a module for one of your own": "upside-down",
+        "decide whether worker processes help": "has_compared",
+    },
+    7: {
+        "choose a network with --arch": "is_better",
+        "use pretrained weights when the compute nodes have no internet": "last-layer",
+        "choose among four debugging switches": "small-network",
+    },
+    8: {
+        "translate between Slurm's nodes and tasks and Lightning's nodes and devices"
+        " (glossary)": "knows_processes",
+        "distinguish the global batch from the batch per process": "accumulate",
+        "read the first lines of a distributed job's log, and find out why a job"
+        " hangs": "knows_processes",
+    },
 }
 
 
@@ -45,6 +68,10 @@ def changed_lines(diff):
     """Return the lines that a diff removes and adds, without its headers."""
     lines = [line for line in diff.splitlines() if line.startswith(("+", "-"))]
     return [line for line in lines if not line.startswith(("--- ", "+++ "))]
+
+
+def is_new_file(patch):
+    return "\n--- /dev/null\n" in patch.read_text()
 
 
 def sections(number):
@@ -81,7 +108,9 @@ def test_a_challenge_is_checked_before_and_after_its_solution(number, name):
     assert re.search(r"^> \*\*Time:\*\* \d+ minutes", task, re.MULTILINE)
     assert re.search(rf"```bash exit=1\n.*{check}```\n\n```output\nFAIL after ", task)
     assert re.search(rf"git apply {patch}\n(.*\n)*.*{check}(.*\n)*{passes}", solution)
-    assert solution.count("git restore .\n") == 1
+    # git restore leaves new files behind
+    undo = f"git apply --reverse {patch}\n" if is_new_file(ROOT / patch) else "git restore .\n"
+    assert solution.count(undo) == 1
     assert solution.endswith("\n</details>\n\n")
 
 

@@ -33,7 +33,11 @@ RUNS = {
         *(("rates", {"learning_rate": rate}, DIGITS) for rate in (0.001, 0.003, 0.0003)),
     ],
     5: [("metrics", {"optimizer": name}, DIGITS) for name in ("Adam", "SGD")],
-    6: [("cifar10", {"dataset": "cifar10"}, PHOTOS), ("mnist", {"dataset": "mnist"}, DIGITS)],
+    6: [
+        ("cifar10", {"dataset": "cifar10"}, PHOTOS),
+        ("mnist", {"dataset": "mnist"}, DIGITS),
+        ("workers", {"dataset": "cifar10", "num_workers": 2}, PHOTOS),
+    ],
     7: [
         ("cifar10", {"dataset": "cifar10", "arch": "resnet18"}, RESNET),
         ("cifar10", {"dataset": "cifar10", "arch": "fully_connected"}, PHOTOS),

@@ -219,6 +219,17 @@ def test_trials_with_the_same_learning_rate_fail(tmp_path):
     fails(learner.check(), "1 learning rates", "--nb_trials=3")
 
 
+def test_lesson_6_needs_a_run_with_workers_and_its_profile(tmp_path):
+    learner = Learner(tmp_path, 6)
+    learner.runs(0)
+    learner.runs(1)
+
+    fails(learner.check(), "no run", "python run.py --num_workers=2 --experiment_name=workers")
+    learner.runs(2)
+    (tmp_path / "logs/workers/version_0/fit-profile.txt").unlink()
+    fails(learner.check(), "FAIL after 9/10", "no profile in logs/workers/version_0")
+
+
 def test_a_resnet_that_is_not_better_fails(tmp_path):
     learner = Learner(tmp_path, 7)
     for experiment, settings, _ in RUNS[7]:
