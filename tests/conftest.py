@@ -7,6 +7,7 @@ import pytest
 from clone import course, module_clone, sample_data  # noqa: F401
 from https_mirror import certificate, mirror  # noqa: F401
 from practice_cluster import practice_cluster  # noqa: F401
+from warm_python import warm_python  # noqa: F401
 
 # the processes of a job and the tests share the cores of one machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")

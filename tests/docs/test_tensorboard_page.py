@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from page_rows import advice, shows
 from practice_cluster import hold_apt_lock
 
 selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
@@ -96,13 +98,21 @@ def server(module_clone, browser_packages, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     home = tmp_path_factory.mktemp("home")
     shutil.move(module_clone.folder / "logs", home / "logs")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", "logs", "--port", "0"]
+    [accuracy] = re.findall(r"test loss [\d.]+ acc ([\d.]+)", done.stdout)
+    with tensorboard(home / "logs", module_clone.env) as found:
+        found.accuracy = float(accuracy)
+        yield found
+
+
+@contextmanager
+def tensorboard(folder, env):
+    """Start a TensorBoard on a folder; its port and process id are known once it listens."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder.name, "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, cwd=home, env=module_clone.env, **pipes)
+    process = subprocess.Popen(command, cwd=folder.parent, env=env, **pipes)
     lines = iter(process.stdout.readline, "")
     port = next(filter(None, (re.search(r"http://localhost:(\d+)/", line) for line in lines)))[1]
-    [accuracy] = re.findall(r"test loss [\d.]+ acc ([\d.]+)", done.stdout)
-    yield SimpleNamespace(port=int(port), pid=process.pid, accuracy=float(accuracy))
+    yield SimpleNamespace(port=int(port), pid=process.pid)
     process.terminate()
     process.wait()
 
@@ -186,6 +196,23 @@ def test_the_hparams_table_shows_the_accuracy_from_the_log(browser, server):
     assert "metrics/version_0" in cells
     numbers = [float(cell) for cell in cells if re.fullmatch(r"\d+\.\d+", cell)]
     assert server.accuracy in [round(number, 4) for number in numbers]
+
+
+def test_a_folder_without_event_files_shows_no_dashboard(browser, server, module_clone, tmp_path):
+    def texts():
+        return "\n".join(browser.execute_script(SEEN + "return texts"))
+
+    with tensorboard(tmp_path, module_clone.env) as empty:
+        browser.get(f"http://localhost:{empty.port}/")
+        wait_until(lambda: "No dashboards" in texts())
+        shown = texts()
+    # the other TensorBoard, whose folder logs contains metrics/version_0
+    advice("lessons/5", "No dashboards are active", "`version_0`, or one above it")
+    active = open_tab(browser, server, "scalars")
+
+    shows("lessons/2", "TensorBoard: No dashboards are active", shown)
+    shows("lessons/5", "No dashboards are active", shown)
+    assert active
 
 
 def test_tensorboard_listens_on_this_machine_only(server):

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from page_rows import shows
+
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 FAST = ["--arch=fully_connected", "--max_epochs=1"]
@@ -157,3 +159,4 @@ def test_f23_a_job_submitted_from_another_folder_fails_in_one_sentence(
     assert login_node.main.wait(job) == "FAILED"
     assert log.read_text().count("\n") == 1
     page("run.sh was submitted from another folder", log.read_text())
+    shows("lessons/1", "No cluster/job_env.sh", log.read_text())

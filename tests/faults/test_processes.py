@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from clone import ROOT, epochs
+from page_rows import shows
 from practice_cluster import wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -41,6 +42,8 @@ def test_f18_counts_that_differ_from_srun_are_reported_in_one_sentence(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     page("There is no GPU" if "gpu" in shape else "The counts differ", done.stderr)
+    if srun == "-N2 -n2":
+        shows("lessons/8", "--num_nodes 2 --devices 2", done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,8 @@ def test_f18_a_launch_with_wrong_counts_leaves_nothing_behind(login_node, args, 
     assert done.stderr.count("\n") == 1
     assert not list(login_node.folder.glob("logs/*/slurm_scripts/*"))
     assert not list(login_node.folder.glob("logs/*/version_*"))
+    if sentence == "not submitted: ":
+        shows("lessons/8", "not submitted: sbatch: error", done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,7 @@ def test_f19_a_forgotten_srun_is_reported_in_one_sentence(login_node, page, shap
     log = (login_node.folder / "forgotten.out").read_text()
     (login_node.folder / "forgotten.out").unlink()
     page("srun was forgotten", log)
+    shows("lessons/8", "... was started without srun", log)
     assert "Traceback" not in log
 
 

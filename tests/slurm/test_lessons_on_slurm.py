@@ -7,6 +7,7 @@ import pytest
 
 from clone import epochs, final_accuracy
 from log_lines import unexpected_lines
+from page_rows import shows
 from practice_cluster import PracticeCluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -55,7 +56,7 @@ def test_a_waiting_job_refuses_the_program_of_another_lesson(cluster, module_clo
 
     log = (module_clone.folder / f"slurm.{job}.out").read_text()
     assert state == "FAILED"
-    assert log.startswith(f"This job was submitted for lesson {BY_SBATCH[0]}, but ")
+    shows("lessons/1", "This job was submitted", log)
     assert log.count("\n") == 1
 
 
