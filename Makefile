@@ -28,7 +28,7 @@ BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 $(if $(word 2,$(VENV)),$(error VENV is "$(VENV)", but make cannot use a path with spaces: choose another))
 
-.PHONY: help setup setup-dev lock data run lessons diff check test test-fast docs bench cluster-up cluster-down clean needs needs-python another-torch safe-loads
+.PHONY: help setup setup-dev lock data run lessons diff check test test-fast docs bench measure cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -104,6 +104,11 @@ bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 
 	$(PYTHON) benchmarks/steps.py
 	$(PYTHON) benchmarks/loading.py $(DATA)
 	$(PYTHON) benchmarks/startup.py
+
+# the numbers of the pages: see tools/measure.py
+measure: $(VENV)/.setup  ## measure the numbers of the pages (45 minutes); ONLY=lesson-2: one; LIST, INSERT or CHECK=1
+	@$(PYTHON) tools/measure.py --data_dir $(DATA) --venv $(VENV) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(LIST),--list) $(if $(CHECK),--check) $(if $(INSERT),--insert)
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
 	@$(PYTHON3) cluster/practice up
