@@ -3,33 +3,22 @@
 SCREENSHOTS=FOLDER pytest tests/docs/test_tensorboard_page.py saves a picture of every tab.
 """
 
-import io
-import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from page_rows import advice, shows
 from practice_cluster import hold_apt_lock
 
-selenium = pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
-from selenium import webdriver  # noqa: E402
+pytest.importorskip("selenium", reason="pip install -r requirements-dev.txt")
+from chromium import install_browser, open_browser, take_screenshot, wait_until
 
-PACKAGES = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
-FLAGS = [
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-]
-# high enough for a whole tab, since TensorBoard draws only what is visible
-WINDOW = (1200, 2400)
 # all visible elements, including those in shadow roots and frames
 SEEN = """
 const seen = [];
@@ -78,18 +67,6 @@ def browser_packages(tmp_path_factory):
         install_browser()
 
 
-def install_browser():
-    missing = [name for name, program in PACKAGES.items() if not Path(program).exists()]
-    if missing and (os.geteuid() or not shutil.which("apt-get")):
-        pytest.skip(f"needs the packages {' and '.join(missing)}: apt-get install them as root")
-    if missing:
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(command, env=env, capture_output=True).returncode:
-            subprocess.run(["apt-get", "update"], env=env, capture_output=True, check=True)
-            subprocess.run(command, env=env, capture_output=True, check=True)
-
-
 @pytest.fixture(scope="module")
 def server(module_clone, browser_packages, tmp_path_factory):
     """A TensorBoard on the logs of a run, copied home as the pages describe."""
@@ -119,24 +96,9 @@ def tensorboard(folder, env):
 
 @pytest.fixture(scope="module")
 def browser(server, tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = PACKAGES["chromium"]
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    service = webdriver.ChromeService(
-        PACKAGES["chromium-driver"]
-    )  # so that Selenium downloads none
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_window_size(*WINDOW)
+    driver = open_browser(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < end:
-        time.sleep(0.2)
-    return met
 
 
 def open_tab(browser, server, tab):
@@ -145,22 +107,6 @@ def open_tab(browser, server, tab):
     page = {"timeseries": "?tagFilter=%5Eval_#timeseries", "scalars": "#scalars&tagFilter=%5Eval_"}
     browser.get(f"http://localhost:{server.port}/{page.get(tab, '#' + tab)}")
     return wait_until(lambda: browser.execute_script(f"{SEEN} return {TABS[tab]}"))
-
-
-def take_screenshot(browser, name, folder):
-    """Return a picture of the page once it no longer changes."""
-    shots = [browser.get_screenshot_as_png()]
-
-    def still():
-        time.sleep(0.5)
-        shots.append(browser.get_screenshot_as_png())
-        return shots[-1] == shots[-2]
-
-    wait_until(still, seconds=10)
-    folder = Path(os.environ.get("SCREENSHOTS", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.png").write_bytes(shots[-1])
-    return Image.open(io.BytesIO(shots[-1])).convert("RGB")
 
 
 @pytest.mark.parametrize("tab", TABS)

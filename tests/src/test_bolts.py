@@ -1,14 +1,12 @@
 """A DataModule of lightning-bolts under Lightning 2, in a separate environment: make test."""
 
 import re
-import subprocess
 import sys
-import sysconfig
-from pathlib import Path
 
 import pytest
 
-from clone import ROOT, epochs, final_accuracy
+from clone import epochs, final_accuracy
+from overlay import overlay_environment
 
 pytestmark = pytest.mark.slow
 
@@ -17,17 +15,7 @@ pytestmark = pytest.mark.slow
 def bolts_python(tmp_path_factory):
     """An environment with requirements-bolts.txt that reuses the packages of the tests' own one."""
     folder = tmp_path_factory.mktemp("bolts") / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = str(folder / "bin/python")
-    purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([python, "-c", purelib], capture_output=True, text=True, check=True)
-    # Python looks in the tests' own environment second, so pip installs only what differs
-    Path(own.stdout.strip(), "base.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    requirements = str(ROOT / "requirements-bolts.txt")
-    install = [python, "-m", "pip", "install", "--quiet", "-r", requirements]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return python
+    return str(overlay_environment(folder, "requirements-bolts.txt") / "bin/python")
 
 
 def train(clone, python, *args):
