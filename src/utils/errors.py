@@ -36,8 +36,8 @@ MEANINGS = {
     r"EADDRINUSE": "another program uses the port of this training: start the training again",
     r"clients joined|client socket has timed out": "not all processes connected in time:"
     " which one is missing from the log?",
-    r"\bgloo\b|NCCL|TCPStore|Connection (closed|reset) by peer": "another process ended or did not"
-    " answer in time: its last lines say why, unless it was killed or is stuck",
+    r"\bgloo\b|NCCL|TCPStore|pair closure|Connection (closed|reset) by peer": "another process"
+    " ended or did not answer in time: its last lines say why, unless it was killed or is stuck",
     r"CUDA out of memory": "the GPU's memory is too small: lower --batch_size",
 }
 

@@ -46,6 +46,7 @@ class MisconfigurationException(Exception):
         (OSError("cannot identify image file 'photos/1.jpg'"), "damaged (OSError: cannot identify"),
         (FileNotFoundError("Found no valid file for the classes a."), "a class contains no images"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:1] Read error"), "another process ended"),
+        (RuntimeError("Application timeout caused pair closure"), "or did not answer in time"),
         (RuntimeError("The client socket has timed out after 60000ms"), "not all processes"),
     ],
 )
