@@ -6,6 +6,8 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,15 @@ class Course:
     def switch(self, lesson: int) -> None:
         [message] = ROOT.glob(f"lessons/{lesson}-*.txt")
         self.run(f"git checkout --quiet . && git switch --quiet {message.stem}")
+
+    @contextmanager
+    def solution(self, name: str) -> Iterator[None]:
+        """Apply docs/solutions/NAME.patch for a while."""
+        self.run(f"git apply docs/solutions/{name}.patch")
+        try:
+            yield
+        finally:
+            self.run(f"git apply --reverse docs/solutions/{name}.patch")
 
     def job(self, command: str, minutes: float) -> tuple[str, Values]:
         """Submit a job, wait for its end, and return its log and what the accounting says."""

@@ -128,6 +128,43 @@ def challenge_grid(course: Course) -> Values:
     return {"val_acc": results(course.run(command, minutes=5))["val_acc"]}
 
 
+def challenge_choices(course: Course) -> Values:
+    """Train lesson 6's network on the images of its solution, and on CIFAR-10 as it is."""
+    course.switch(6)
+    with course.solution("6-four-choices"):
+        plain = results(course.run("python run.py --local --dataset=plain", minutes=10))
+        augmented = results(course.run("python run.py --local", minutes=10))
+    losses = {"train_loss": plain["train_loss"], "val_loss": plain["val_loss"]}
+    return {"plain_acc": plain["train_acc"], "augmented_acc": augmented["train_acc"], **losses}
+
+
+def challenge_network(course: Course) -> Values:
+    """Train the small network of lesson 7's solution."""
+    course.switch(7)
+    with course.solution("7-small-network"):
+        command = "python run.py --local --arch=tiny --learning_rate=0.01"
+        log = course.run(command, minutes=30)
+    parameters = int(number_of_last(log, r"network: ([\d,]+) parameters"))
+    return {"parameters": parameters, "test_acc": results(log)["test_acc"]}
+
+
+def epoch_times(course: Course) -> Values:
+    """Return the mean seconds of lesson 6's epochs without workers and with two."""
+    course.switch(6)
+    found: Values = {}
+    for number in (0, 2):
+        name = f"workers_{number}"
+        log, _ = course.job(f"python run.py --num_workers={number} --experiment_name={name}", 10)
+        report = Path(course.folder, log.rpartition("logs: ")[2].strip(), "fit-profile.txt")
+        row = re.search(
+            r"^\|  run_training_epoch +\t\|  ([\d.]+)", report.read_text(), re.MULTILINE
+        )
+        if not row:
+            raise MeasuredError(f"{report} has no line for run_training_epoch")
+        found[name] = round(float(row[1]), 2)
+    return found
+
+
 def profile(course: Course) -> Values:
     """Read the rows of the profiler's report that lesson 5 shows."""
     course.switch(5)
@@ -341,6 +378,31 @@ MEASUREMENTS = {
     "lesson-5-profile": Measurement(
         0.5, "sample", "python run.py --experiment_name=metrics (lesson 5)", profile
     ),
+    "lesson-6-workers": Measurement(
+        0.5, "sample", "python run.py, and --num_workers=2 (lesson 6)", epoch_times
+    ),
+    "lesson-6-choices": Measurement(
+        0.5,
+        "sample",
+        f"{LOCAL} --dataset=plain, and --dataset=cifar10 (lesson 6)",
+        challenge_choices,
+    ),
+    "lesson-6-choices-full": Measurement(
+        3,
+        "full CIFAR-10",
+        f"{LOCAL} --dataset=plain, and --dataset=cifar10 (lesson 6)",
+        challenge_choices,
+    ),
+    "lesson-7-small": Measurement(
+        0.5, "sample", f"{LOCAL} --arch=tiny --learning_rate=0.01 (lesson 7)", challenge_network
+    ),
+    "lesson-7-small-full": Measurement(
+        15,
+        "full CIFAR-10",
+        f"{LOCAL} --arch=tiny --learning_rate=0.01 (lesson 7)",
+        challenge_network,
+        only_if_named=True,
+    ),
     "lesson-6-memory": Measurement(0.5, "sample", "python run.py (lesson 6)", sample_memory),
     "lesson-6-solution": Measurement(
         1, "sample", f"{LOCAL} --dataset=upside_down, and --dataset=mnist (lesson 6)", upside_down
@@ -366,6 +428,9 @@ MEASUREMENTS = {
         0.5, "none", "strace -f python -c 'import torch, torchvision, lightning'", imports
     ),
     "setup": by_hand("make setup, several times with INSTALLER=uv and with pip; du -s env"),
+    "mlflow": by_hand(
+        "du -s of an environment before and after pip install -r requirements-mlflow.txt"
+    ),
     "image": by_hand("time apptainer build image.sif cluster/apptainer.def; time the imports"),
     "process-group": by_hand("lesson 8 on two nodes, without close_process_group"),
     "mixed-precision": by_hand(
