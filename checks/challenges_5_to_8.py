@@ -6,6 +6,7 @@ import sqlite3
 import struct
 
 from checks.runs import (
+    UNFINISHED,
     Wrong,
     event_values,
     fields,
@@ -434,6 +435,46 @@ def has_losses_of(four):
     return check
 
 
+def hang():
+    checks = [has_hung, names_stuck_process]
+    how = "git apply docs/solutions/8-hang.patch && python run.py --num_nodes=2 --devices=2"
+    how += " --timeout_min=1 --experiment_name=hang"
+    run = run_of(8, runs_with(experiment_name="hang"), checks, how)
+    return [(check, run) for check in checks]
+
+
+def waiting_in(run):
+    """Return the numbers of the processes that gave up waiting for another one."""
+    lines = re.findall(
+        r"^process (\d+): another process ended or did", read(run.errors), re.MULTILINE
+    )
+    return sorted(set(map(int, lines)))
+
+
+def has_hung(run):
+    """A job has hung, until the processes that waited gave up."""
+    if run.state in UNFINISHED:
+        advice = "wait until squeue --me no longer lists it; see --timeout_min"
+        raise Wrong(f"job {run.job} is {run.state}", "a job that has ended", advice)
+    if not waiting_in(run) or run.done:
+        found = f"no process of {run.name} has given up waiting for another one"
+        advice = "apply docs/solutions/8-hang.patch, and submit a job with --timeout_min=1"
+        raise Wrong(
+            found, 'lines such as "process 0: another process ..." in slurm_err_logs', advice
+        )
+
+
+def names_stuck_process(run):
+    """You have found the process for which the others waited."""
+    file = run.folder.parent / "stuck.txt"
+    answer, waiting = read(file).strip(), waiting_in(run)
+    others = [str(k) for k in range(processes_of(run)) if k not in waiting]
+    if answer not in others:
+        found = f"{answer!r} in logs/hang/stuck.txt" if file.is_file() else "no logs/hang/stuck.txt"
+        advice = f"read {run.errors.name}, and write the number into logs/hang/stuck.txt"
+        raise Wrong(found, "the number of a process that did not wait for another one", advice)
+
+
 def processes_of(run):
     nodes, devices = (int(run.settings.get(name, 1)) for name in ("num_nodes", "devices"))
     return nodes * devices
@@ -443,5 +484,5 @@ CHALLENGES = {
     5: {"console": console, "mlflow": mlflow, "pr-curve": pr_curve},
     6: {"upside-down": upside_down, "four-choices": four_choices},
     7: {"small-network": small_network, "last-layer": last_layer},
-    8: {"accumulate": accumulate},
+    8: {"accumulate": accumulate, "hang": hang},
 }

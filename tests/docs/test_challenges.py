@@ -58,8 +58,7 @@ OBJECTIVES = {
         "translate between Slurm's nodes and tasks and Lightning's nodes and devices"
         " (glossary)": "knows_processes",
         "distinguish the global batch from the batch per process": "accumulate",
-        "read the first lines of a distributed job's log, and find out why a job"
-        " hangs": "knows_processes",
+        "read the first lines of a distributed job's log, and find out why a job hangs": "hang",
     },
 }
 

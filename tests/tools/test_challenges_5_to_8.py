@@ -363,3 +363,31 @@ def test_two_processes_that_train_like_four_pass(tmp_path):
 )
 def test_two_processes_that_train_in_another_way_fail(tmp_path, state, words):
     fails(challenge(accumulate(tmp_path, **state), "accumulate"), *words)
+
+
+def hang(tmp_path, waiting=(0, 1, 3), answer="2\n", **state):
+    lines = [f"process {k}: another process ended or did not answer in time: ..." for k in waiting]
+    says = "\n".join([*lines, "process 2: ended by SIGTERM: scancel, the time limit, or ..."])
+    state = {"ended": False, "state": "FAILED", "says": f"{says}\n", **state}
+    learner, folder = run(tmp_path, 8, "hang", {"num_nodes": 2, "devices": 2}, **state)
+    if answer:
+        (folder.parent / "stuck.txt").write_text(answer)
+    return learner
+
+
+def test_the_stuck_process_is_the_one_that_did_not_wait(tmp_path):
+    passes(challenge(hang(tmp_path), "hang"), "hang")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"state": "RUNNING"}, ("job 11 is RUNNING", "--timeout_min")),
+        ({"waiting": ()}, ("no process of logs/hang/version_0 has given up", "8-hang.patch")),
+        ({"answer": ""}, ("no logs/hang/stuck.txt", "read version_0_11.err")),
+        ({"answer": "1"}, ("'1' in logs/hang/stuck.txt", "that did not wait")),
+        ({"answer": "4"}, ("'4' in logs/hang/stuck.txt",)),
+    ],
+)
+def test_another_answer_fails(tmp_path, state, words):
+    fails(challenge(hang(tmp_path, **state), "hang"), *words)
