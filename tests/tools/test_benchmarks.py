@@ -1,8 +1,10 @@
 """The benchmarks run, and print the table that they promise: make test."""
 
 import re
+import runpy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,3 +42,19 @@ def test_the_benchmark_of_workers_refuses_the_sample_at_once(sample_data):
     assert done.stderr.endswith(
         f'run "bash data/get_mnist.sh {sample_data}" on a node with internet\n'
     )
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_workers_trains_the_network_of_lesson_3(
+    sample_data, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = runpy.run_path(str(ROOT / "benchmarks/workers.py"))
+    arguments = SimpleNamespace(data_dir=sample_data, num_epochs=2)
+    lesson = str(tmp_path / "lesson-3")
+
+    benchmark["export_lesson"](lesson)
+    found = benchmark["measure"](1, 1, arguments, lesson)
+
+    assert len(found["seconds"]) == 2
+    assert found["num_images"] == 1350  # nine tenths of the 1500 of the sample
