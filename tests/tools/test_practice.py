@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clone import ROOT
+from page_rows import advice, shows
 from practice_cluster import PRACTICE
 
 GIB = 2**30
@@ -50,6 +51,29 @@ def test_the_page_names_the_least_memory_of_a_node(practice):
     page = (ROOT / "docs/practice-cluster.md").read_text()
 
     assert f"memory, or {practice.LARGEST_JOB_MB // 1024} GB if that is more" in page
+
+
+def test_missing_packages_are_reported_with_a_remedy(practice, monkeypatch):
+    monkeypatch.setattr(practice, "PATH", "/nowhere")
+
+    with pytest.raises(practice.PracticeError) as error:
+        practice.require_programs()
+
+    remedy = advice("practice-cluster", "not found; install", "sudo cluster/practice install")
+    shows("practice-cluster", "not found; install", str(error.value))
+    assert remedy in str(error.value)
+
+
+def test_a_name_that_is_not_on_loopback_is_reported_with_a_remedy(practice, monkeypatch):
+    monkeypatch.setattr(practice.socket, "gethostbyname", lambda name: "172.17.0.2")
+    monkeypatch.setattr(practice, "succeeds", lambda *_: False)  # it may not change its name
+
+    with pytest.raises(practice.PracticeError) as error:
+        practice.find_loopback()
+
+    remedy = advice("practice-cluster", "Slurm listens where", "--hostname localhost")
+    shows("practice-cluster", "Slurm listens where", str(error.value))
+    assert remedy in str(error.value)
 
 
 def test_a_reader_that_ends_early_is_not_an_error(tmp_path):
