@@ -21,7 +21,17 @@ FENCE = re.compile(r"^ *```(.*)\n((?:.*\n)*?) *```$", re.MULTILINE)
 OF_SLURM = {
     *("N/A", "PD", "R", "ST", "OUT_OF_MEMORY", "DOWN", "DRAINED", "reserved"),
     *("%D", "%G", "%P", "%c", "%l", "%m"),
-    *("--start", "--name", "--jobid", "--account", "--partition", "associations", "qos", "$USER"),
+    *(
+        "--start",
+        "--starttime=now-7days",
+        "--name",
+        "--jobid",
+        "--account",
+        "--partition",
+        "associations",
+        "qos",
+        "$USER",
+    ),
     *("Flags", "amd_gpu_env", "SignalChildrenProcesses", "gpu:1", "gpu:N", "SBATCH_CONSTRAINT"),
 }
 OF_OTHER_PROGRAMS = {
