@@ -113,6 +113,19 @@ class Course:
         found |= {"job_cpu": whole[4], "batch_cpu": batch[4], "step_cpu": step[4]}
         return {**found, "batch_rss": batch[5], "step_rss": step[5]}
 
+    def peak_gb(self, command: str) -> float:
+        """Run a command, and return the peak memory of its largest process.
+
+        Slurm's MaxRSS counts a page that several processes share as a part for each of them, so it
+        depends on what else the machine runs.
+        """
+        program = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+            "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        shown = self.run(f"python -c {shlex.quote(program)} {command}", minutes=10)
+        return round(int(re.findall(r"^peak (\d+)$", shown, re.MULTILINE)[-1]) / 1024**2, 2)
+
     def versions(self) -> Values:
         """Return the versions of what the measurements so far have used."""
         found = {name: version(name) for name in ("torch", "torchvision", "lightning")}

@@ -22,6 +22,7 @@ from machine import num_cpus, processor
 
 FOLDERS = {"MNIST": "MNIST", "CIFAR-10": "cifar-10-batches-py"}
 EPOCH = re.compile(r"epoch +\d+/\d+  train loss (\S+) acc (\S+)  val loss (\S+) acc (\S+)")
+ONE_EPOCH = "python run.py --local --max_epochs=1"
 TEST = re.compile(r"test loss (\S+) acc (\S+)")
 
 
@@ -191,8 +192,7 @@ def profile(course: Course) -> Values:
 
 def sample_memory(course: Course) -> Values:
     course.switch(6)
-    log, used = course.job("python run.py", minutes=10)
-    return {"test_acc": results(log)["test_acc"], "gb": used["gb"]}
+    return {"gb": course.peak_gb(ONE_EPOCH)}
 
 
 def upside_down(course: Course) -> Values:
@@ -215,10 +215,10 @@ def upside_down(course: Course) -> Values:
 def networks(course: Course) -> Values:
     """Compare ResNet-18 with the fully connected network on the sample."""
     course.switch(7)
-    log, used = course.job("python run.py", minutes=20)
+    log, _ = course.job("python run.py", minutes=20)
     other, _ = course.job("python run.py --arch=fully_connected", minutes=10)
     parameters = number_of_last(log, r"network: ([\d,]+) parameters")
-    found = {"parameters_m": round(parameters / 1e6, 1), "gb": used["gb"]}
+    found = {"parameters_m": round(parameters / 1e6, 1), "gb": course.peak_gb(ONE_EPOCH)}
     accuracies = {"resnet_acc": results(log)["test_acc"], "fc_acc": results(other)["test_acc"]}
     return {**accuracies, **found}
 
@@ -234,9 +234,9 @@ def processes(course: Course) -> Values:
     """Train lesson 8 on the sample with one process and with four."""
     course.switch(8)
     one, _ = course.job("python run.py", minutes=20)
-    four, used = course.job("python run.py --num_nodes=2 --devices=2", minutes=20)
+    four, _ = course.job("python run.py --num_nodes=2 --devices=2", minutes=20)
     found = {"one_acc": results(one)["test_acc"], "four_acc": results(four)["test_acc"]}
-    return {**found, "process_gb": used["gb"]}
+    return {**found, "process_gb": course.peak_gb(ONE_EPOCH)}
 
 
 def cluster(course: Course) -> Values:
@@ -403,7 +403,7 @@ MEASUREMENTS = {
         challenge_network,
         only_if_named=True,
     ),
-    "lesson-6-memory": Measurement(0.5, "sample", "python run.py (lesson 6)", sample_memory),
+    "lesson-6-memory": Measurement(0.5, "sample", f"{ONE_EPOCH} (lesson 6)", sample_memory),
     "lesson-6-solution": Measurement(
         1, "sample", f"{LOCAL} --dataset=upside_down, and --dataset=mnist (lesson 6)", upside_down
     ),
