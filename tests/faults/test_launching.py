@@ -76,6 +76,7 @@ def test_f15_a_dead_controller_is_reported_in_one_sentence(login_node, page):
     assert done.stderr.count("\n") == 1
     assert not left_behind(login_node)
     page("The controller does not answer", done.stderr)
+    shows("practice-cluster", "Unable to contact", done.stderr)
 
 
 def test_f16_a_value_that_contains_a_command_is_refused_and_not_run(login_node, page):

@@ -1,4 +1,4 @@
-"""Rows of "When it goes wrong" of lessons 1 to 4, caused on the practice cluster: make test."""
+"""Rows of "When it goes wrong", caused on the practice cluster: make test."""
 
 import re
 import subprocess
@@ -132,6 +132,7 @@ def test_a_shell_that_is_not_connected_to_a_cluster(login_node, shell):
     assert command == advice(
         "lessons/4", "not submitted: ... Could not", 'eval "$(cluster/practice env)"'
     )
+    assert command == advice("practice-cluster", "Could not", 'eval "$(cluster/practice env)"')
     connect = command.replace(" env", f" env --state={login_node.state}")
     accepted = [
         shell(branch, f"{connect}; {run}", SLURM_CONF="")
@@ -139,9 +140,27 @@ def test_a_shell_that_is_not_connected_to_a_cluster(login_node, shell):
     ]
 
     shows("lessons/1", "Could not establish", refused[0])
+    shows("practice-cluster", "Could not establish", refused[0])
     shows("lessons/4", "not submitted: ... Could not establish", refused[1])
     for shown in accepted:
         assert re.search(r"job \d+", shown), shown
+
+
+def test_a_drained_node_can_be_resumed(login_node):
+    state = ["sinfo", "--noheader", "--nodes=node2", "--partition=work", "--format=%t"]
+    drain = ["scontrol", "update", "nodename=node2", "state=drain", "reason=maintenance"]
+
+    login_node.run(drain)
+    drained = login_node.run(state)
+    reasons = advice("practice-cluster", "a node stays drain", "sinfo --list-reasons")
+    listed = login_node.run(reasons.split())
+    words = "scontrol update nodename=<node> state=resume"
+    resume = advice("practice-cluster", "a node stays drain", words).replace("<node>", "node2")
+    login_node.run(resume.split())
+
+    shows("practice-cluster", "a node stays drain", drained)
+    assert "maintenance" in listed
+    wait_until(lambda: login_node.run(state) == "idle\n", 60, "node2 is idle")
 
 
 def test_a_job_does_not_submit_jobs(login_node, shell):
