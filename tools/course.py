@@ -34,7 +34,6 @@ class Course:
 
     def prepare(self) -> None:
         self.reader.clone()
-        self.run("git checkout --quiet -B main")  # the commit may be on another branch
         for name in run_docs.BEFORE:
             if name != CLUSTER_PAGE:
                 self.reader.follow(ROOT / name, only_setup=True)

@@ -287,6 +287,7 @@ class Reader:
     def clone(self) -> None:
         """Do what README's first block does, with an environment that exists."""
         words = f"git clone --quiet {shlex.quote(str(ROOT))} hpc-starter && cd hpc-starter"
+        words += " && git checkout --quiet -B main"  # wherever the commit is
         found, code = self.login.run(f"{words} && ln -s {shlex.quote(str(self.venv))} env", 120)
         if code:
             raise DocsError(f"the repository cannot be cloned:\n{found}")
