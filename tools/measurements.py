@@ -104,6 +104,18 @@ def challenge_overfitting(course: Course) -> Values:
     return {**best, **losses, "val_loss": found["val_loss"]}
 
 
+def challenge_learning_rate(course: Course) -> Values:
+    """Train lesson 2 with its solution, in which the learning rate falls, and as it is."""
+    course.switch(2)
+    with course.solution("2-learning-rate"):
+        falling = results(course.run("bash run.sh", minutes=5))
+    constant = results(course.run("bash run.sh", minutes=5))
+    found: Values = {}
+    for name, run in (("falling", falling), ("constant", constant)):
+        found |= {f"{name}_{loss}": run[loss] for loss in ("test_loss", "val_loss")}
+    return found
+
+
 def challenge_workers(course: Course) -> Values:
     """Train lesson 3's solution with 0 and 2 workers; return the fastest epoch of each."""
     course.switch(3)
@@ -368,6 +380,12 @@ MEASUREMENTS = {
     "lesson-8-page": page_of(8, 4),
     "lesson-1-overfitting": Measurement(
         1, "sample", "bash run.sh, with docs/solutions/1-overfitting.patch", challenge_overfitting
+    ),
+    "lesson-2-learning-rate": Measurement(
+        1,
+        "sample",
+        "bash run.sh, with and without docs/solutions/2-learning-rate.patch",
+        challenge_learning_rate,
     ),
     "lesson-3-workers": Measurement(
         1, "sample", "bash run.sh, with docs/solutions/3-measure-workers.patch", challenge_workers

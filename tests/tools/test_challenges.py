@@ -173,7 +173,7 @@ def newest(learner):
 
 
 @pytest.mark.parametrize("slurm", [True, False])
-@pytest.mark.parametrize("values", [[0.001, 0.0004, 0.00009], [0.00098, 0.00002]])
+@pytest.mark.parametrize("values", [[0.001] * 5 + [0.0001] * 5, [0.00098, 0.00002]])
 def test_a_learning_rate_that_falls_passes(tmp_path, values, slurm):
     learner = Learner(tmp_path, 2)
     learner.runs(job=slurm)
@@ -187,7 +187,8 @@ def test_a_learning_rate_that_falls_passes(tmp_path, values, slurm):
     [
         ([], ("FAIL after 2/4", "no tag learning_rate", "self.log")),
         ([0.001], ("1 value of learning_rate", "every epoch")),
-        ([0.001] * 10, ("0.001000 at first, 0.001000 at the end", "less than 0.0001")),
+        ([0.001] * 10, ("0.001000 at first, 0.001000 at the end", "at most 0.0001")),
+        ([0.001, 0.0002], ("0.000200 at the end", "at most 0.0001 at the end")),
         ([0.0001, 0.000001], ("0.000100 at first", "0.001 at first")),
         ([float("nan")] * 3, ("nan at first",)),
     ],
