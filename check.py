@@ -19,14 +19,17 @@ from checks.runs import (
     CURVES,
     ROOT,
     TRAINED,
+    Run,
     Wrong,
     has_checkpoint,
     learns,
+    number_of,
     output_of,
     run_of,
     runs_by_run_py,
     runs_by_sbatch,
     shows,
+    unfinished_newer,
 )
 
 # lowest test accuracy of a network that has learned: with the full data, with the sample
@@ -60,7 +63,7 @@ def has_workers(run):
     cpus = int(re.search(r"--cpus-per-task=(\d+)", script)[1])
     workers = int(run.settings["num_workers"])
     if cpus != workers + 1:
-        found = f"{cpus} CPUs for {workers} workers"
+        found = f"{number_of(cpus, 'CPU')} for {number_of(workers, 'worker')}"
         raise Wrong(found, f"--cpus-per-task={workers + 1}", "edit run.sh, and submit it again")
 
 
@@ -85,7 +88,7 @@ def has_trials(runs):
     if len(rates) < 3 and trials_need_slurm(trials):
         return
     if len(rates) < 3:
-        found = f"{len(rates)} learning rates among the finished runs in logs/rates"
+        found = f"{number_of(len(rates), 'learning rate')} among the finished runs in logs/rates"
         how = "python run.py --experiment_name=rates --nb_trials=3, then wait for the jobs"
         raise Wrong(found, "3 trials with 3 learning rates", how)
 
@@ -216,6 +219,13 @@ def current_lesson():
     return max(map(int, numbers), default=None)
 
 
+def judged_runs(checks):
+    """Return the runs that the checks look at one by one."""
+    subjects = [subject if isinstance(subject, tuple) else (subject,) for _, subject in checks]
+    runs = [run for runs in subjects for run in runs if isinstance(run, Run)]
+    return list({run.name: run for run in runs}.values())
+
+
 def judge(find_checks, what):
     """Print the verdict on a lesson or a challenge, and return whether all checks pass."""
     passed, checks = 0, []
@@ -232,7 +242,11 @@ def judge(find_checks, what):
         print(f"  expected: {wrong.expected}")
         print(f"  try:      {wrong.advice}")
         return False
-    print(f"PASS {passed}/{passed}: {what}")
+    runs = judged_runs(checks)
+    names = f" ({', '.join(run.name for run in runs)})" if runs else ""
+    print(f"PASS {passed}/{passed}: {what}{names}")
+    for newer in dict.fromkeys(filter(None, map(unfinished_newer, runs))):
+        print(f"newer: {newer}")
     return True
 
 

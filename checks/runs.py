@@ -1,6 +1,7 @@
 """The runs that a lesson left behind, and the checks that several lessons share: see check.py."""
 
 import json
+import math
 import re
 import shutil
 import struct
@@ -39,6 +40,7 @@ class Run:
     folder: Path | None = None
     errors: Path | None = None
     settings: dict = field(default_factory=dict)
+    newer: list = field(default_factory=list)  # runs like this one that changed later
 
     @cached_property
     def text(self):
@@ -99,6 +101,10 @@ class Run:
             numbers = event_values(file).get(tag)
             found = found if numbers is None else (found or []) + numbers
         return found
+
+
+def number_of(count, noun):
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def as_number(text):
@@ -191,22 +197,37 @@ def newest_first(paths):
     return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+def newest_run_first(runs):
+    def changed(run):
+        paths = [path for path in (run.log, run.folder) if path and path.exists()]
+        return max((path.stat().st_mtime for path in paths), default=math.inf)
+
+    return sorted(runs, key=changed, reverse=True)
+
+
+def jobs_of_run_sh():
+    """Return the ids of the jobs of run.sh that wait or run."""
+    shown = output_of(["squeue", "--me", "--noheader", "--format=%i|%o"])
+    jobs = [line.strip().partition("|") for line in shown.splitlines()]
+    return [job for job, _, script in jobs if Path(script).resolve() == ROOT / "run.sh"]
+
+
 def runs_by_sbatch():
     """Return the runs of lessons 1 to 3, newest first."""
     runs, in_folder = [], set()
-    for folder in newest_first(ROOT.glob("lightning_logs/version_*")):
+    for folder in ROOT.glob("lightning_logs/version_*"):
         number = folder.name.partition("_")[2]
         log = ROOT / f"slurm.{number}.out"
         settings = read_settings(folder / "hparams.yaml")
         lesson = None if not settings else 3 if "num_workers" in settings else 2
         in_folder.add(log)
         runs.append(Run(str(folder.relative_to(ROOT)), lesson, log, folder, settings=settings))
-    for log in newest_first(ROOT.glob("slurm.*.out")):
-        if log not in in_folder:
-            text = log.read_text(errors="replace")
-            first = 1 if re.match(r"data: .*\n(?!device: )", text + "\n") else None
-            runs.append(Run(log.name, first, log))
-    return runs
+    logs = {ROOT / f"slurm.{job}.out" for job in jobs_of_run_sh()}  # a waiting job has no file yet
+    for log in logs.union(ROOT.glob("slurm.*.out")) - in_folder:
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        first = 1 if re.match(r"data: .*\n(?!device: )", text + "\n") else None
+        runs.append(Run(log.name, first, log))
+    return newest_run_first(runs)
 
 
 def lesson_of(code):
@@ -224,7 +245,7 @@ def lesson_of(code):
 def runs_by_run_py():
     """Return the runs of lessons 4 and later, newest first."""
     runs = []
-    for folder in newest_first(ROOT.glob("logs/*/version_*")):
+    for folder in ROOT.glob("logs/*/version_*"):
         logs, name = folder.parent, folder.name
         found = newest_first(logs.glob(f"slurm_out_logs/{name}_*.out"))
         errors = newest_first(logs.glob(f"slurm_err_logs/{name}_*.err"))
@@ -237,7 +258,7 @@ def runs_by_run_py():
             settings=read_settings(folder / "hparams.yaml"),
         )
         runs.append(run)
-    return runs
+    return newest_run_first(runs)
 
 
 # --- checks of one run
@@ -247,7 +268,8 @@ def has_ended(run):
     """The training has ended without an error."""
     last, of = (run.epochs[-1][:2]) if run.epochs else (0, "?")
     if run.state in UNFINISHED:
-        where = f"job {run.job} is {run.state}, epoch {last} of {of}"
+        where = f"job {run.job} is {run.state}"
+        where += f", epoch {last} of {of}" if run.epochs else ""
         wait = "wait until squeue --me no longer lists it"
         raise Wrong(where, "a job that has ended", wait)
     finished = TEST.search(run.text) or (not run.text and run.done)
@@ -271,10 +293,11 @@ def has_all_epochs(run):
         found = run.settings.get("max_epochs", "10")
         if found == "10":
             return
-        raise Wrong(f"{found} epochs in {run.name}", "10 epochs", "run it without --max_epochs")
+        found = f"{number_of(int(found), 'epoch')} in {run.name}"
+        raise Wrong(found, "10 epochs", "run it without --max_epochs")
     numbers = [int(line[0]) for line in run.epochs]
     if numbers != list(range(1, 11)) or {line[1] for line in run.epochs} != {"10"}:
-        found = f"{len(numbers)} epoch lines in {run.log.name}"
+        found = f"{number_of(len(numbers), 'epoch line')} in {run.log.name}"
         advice = f"run the lesson's program with its own settings; {start_again(run)}"
         raise Wrong(found, "the lines of epochs 1 to 10", advice)
 
@@ -333,6 +356,25 @@ TRAINED = [has_ended, has_all_epochs]
 # --- which run to judge
 
 
+def with_newer(judged, runs):
+    """Return a run that knows which of some runs are newer."""
+    runs = newest_run_first(runs)
+    judged.newer = runs[: runs.index(judged)]
+    return judged
+
+
+def unfinished_newer(judged):
+    """Return a sentence about the newest run that is newer and has not ended well, or None."""
+    for run in judged.newer:
+        try:
+            has_ended(run)
+        except Wrong:
+            known = run.state and run.state != "COMPLETED"
+            how = f"is {run.state}" if known else "has not ended, or ended with an error"
+            return f"{run.name} {how}"
+    return None
+
+
 def best(runs, checks):
     """Return the run that passes the most checks; among equals, the newest."""
 
@@ -359,7 +401,7 @@ def run_of(lesson, runs, checks, how, **settings):
     fitting = [run for run in ours if all(run.settings.get(k) == v for k, v in settings.items())]
     starting = [run for run in ours if not run.settings]  # it has not written its settings yet
     if fitting or starting:
-        return best(fitting or starting, checks)
+        return with_newer(best(fitting or starting, checks), fitting + starting)
     others = sorted({run.lesson for run in runs if run.lesson and run.lesson != lesson})
     found = f"only runs of lesson {', '.join(map(str, others))}" if others else "no run"
     if ours:

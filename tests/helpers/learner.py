@@ -52,7 +52,7 @@ class Learner:
     def __init__(self, folder, lesson):
         self.folder, self.lesson = folder, lesson
         self.bin = folder / "bin"
-        self.bin.mkdir()
+        self.bin.mkdir(parents=True)
         # copies: the folder of the program is that of the learner
         shutil.copy(ROOT / "check.py", folder)
         shutil.copytree(ROOT / "checks", folder / "checks")
@@ -108,6 +108,7 @@ class Learner:
         text = "" if empty else "".join(f"{time}{line}\n" for line in lines)
         self.states[self.job] = state
         folder, log, errors = self.places(lesson, experiment, job)
+        self.newest = str((folder or log).relative_to(self.folder))
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(text + ("" if errors else says))
@@ -169,6 +170,12 @@ class Learner:
             for job, state in self.states.items()
             if kind and (kind == "FINISHED" or state in ("RUNNING", "PENDING"))
         )
+        rows = "".join(
+            f"echo '{job}|{self.folder / 'run.sh'}'; "
+            for job, state in self.states.items()
+            if state in ("RUNNING", "PENDING")
+        )
+        cases = f"*--me*%o) {rows or ':'} ;;\n{cases}"
         (self.bin / name).write_text(f'#!/bin/bash\ncase "$*" in\n{cases}esac\n')
         (self.bin / name).chmod(0o755)
 

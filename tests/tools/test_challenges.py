@@ -24,8 +24,7 @@ def challenge(learner, name, **kwargs):
 
 def passes(done, name):
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("PASS ")
-    assert done.stdout.endswith(f": challenge {name}\n")
+    assert re.match(rf"PASS (\d+)/\1: challenge {name}( \(.+\))?\n", done.stdout)
 
 
 def fails(done, *words):
@@ -71,9 +70,13 @@ def test_overfitting_that_was_read_and_ended_passes(tmp_path):
     learner = Learner(tmp_path, 1)
     learner.runs()
     train(learner, RISING)
-    train(learner, [0.5], line="")  # a later experiment
+    train(learner, [0.5], line="", state="FAILED")  # a later experiment
 
-    passes(challenge(learner, "overfitting"), "overfitting")
+    done = challenge(learner, "overfitting")
+    passes(done, "overfitting")
+    judged, newer = done.stdout.splitlines()
+    assert judged.endswith(" (slurm.12.out)")
+    assert newer == "newer: slurm.13.out is FAILED"
 
 
 def test_either_of_two_equal_losses_is_the_best(tmp_path):

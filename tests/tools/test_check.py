@@ -13,9 +13,13 @@ def learner(request, tmp_path):
     return Learner(tmp_path, request.param)
 
 
-def passes(done):
+def passes(done, newer=""):
+    """Expect PASS with the names of the judged runs, and perhaps a line about a newer one."""
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.fullmatch(r"PASS (\d+)/\1: lesson \d+\n", done.stdout)
+    pattern = r"PASS (\d+)/\1: lesson \d+ \((.+)\)\n"
+    match = re.fullmatch(pattern + re.escape(newer and f"newer: {newer}\n"), done.stdout)
+    assert match, done.stdout
+    return match[2].split(", ")
 
 
 def fails(done, *words):
@@ -72,6 +76,51 @@ def test_a_lesson_passes_although_a_later_experiment_was_short(learner):
     learner.runs(epochs=1, of=1)
 
     passes(learner.check())
+
+
+def test_a_newer_run_that_failed_or_has_not_ended_is_named(learner):
+    learner.runs()
+    judged = passes(learner.check())
+
+    for state in ("FAILED", "RUNNING", "PENDING"):
+        learner.runs(0, epochs=0 if state == "PENDING" else 2, ended=False, state=state)
+        assert passes(learner.check(), f"{learner.newest} is {state}") == judged
+    learner.runs(0)
+    passes(learner.check())
+
+
+def test_a_newer_job_that_has_no_file_yet_is_named(tmp_path):
+    for lesson in (1, 2, 3):
+        learner = Learner(tmp_path / str(lesson), lesson)
+        learner.runs()
+        learner.states[99] = "PENDING"
+
+        passes(learner.check(), "slurm.99.out is PENDING")
+
+
+def test_a_newer_job_that_failed_before_it_had_a_folder_is_named(tmp_path):
+    learner = Learner(tmp_path, 2)
+    learner.runs()
+    learner.states[99] = "FAILED"
+    (tmp_path / "slurm.99.out").write_text("data/MNIST is missing\n")
+
+    passes(learner.check(), "slurm.99.out is FAILED")
+
+
+def test_a_newer_run_that_was_interrupted_without_slurm_is_named(tmp_path):
+    learner = Learner(tmp_path, 1)
+    learner.runs()
+    learner.states = {}
+    (tmp_path / "slurm.0.out").write_text("data: MNIST, 4 files checked in data\n")
+
+    passes(learner.check(), "slurm.0.out has not ended, or ended with an error")
+
+
+def test_a_job_that_has_no_file_yet_is_waited_for(tmp_path):
+    learner = Learner(tmp_path, 1)
+    learner.states[99] = "PENDING"
+
+    fails(learner.check(), "found:    job 99 is PENDING\n", "wait until squeue --me")
 
 
 def test_a_job_that_the_cluster_has_forgotten_is_judged_by_its_files(learner):
@@ -208,7 +257,7 @@ def test_workers_without_cpus_fail(tmp_path):
     script = tmp_path / "run.sh"
     script.write_text(script.read_text().replace("--cpus-per-task=3", "--cpus-per-task=1"))
 
-    fails(learner.check(), "1 CPUs for 2 workers", "--cpus-per-task=3")
+    fails(learner.check(), "1 CPU for 2 workers", "--cpus-per-task=3")
 
 
 def test_trials_with_the_same_learning_rate_fail(tmp_path):
@@ -216,7 +265,7 @@ def test_trials_with_the_same_learning_rate_fail(tmp_path):
     for experiment, settings, accuracy in RUNS[4]:
         learner.run(experiment, {**settings, "learning_rate": 0.001}, accuracy)
 
-    fails(learner.check(), "1 learning rates", "--nb_trials=3")
+    fails(learner.check(), "1 learning rate among", "--nb_trials=3")
 
 
 def test_lesson_6_needs_a_run_with_workers_and_its_profile(tmp_path):
