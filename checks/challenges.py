@@ -22,9 +22,12 @@ from checks.runs import (
     best,
     has_checkpoint,
     has_ended,
+    number_of,
+    output_of,
     run_of,
     runs_by_run_py,
     runs_by_sbatch,
+    with_newer,
 )
 
 # --- lesson 1
@@ -44,7 +47,7 @@ def is_longer(run):
         raise Wrong(found, "an epoch line", "wait for the first one: squeue --me, tail -f the log")
     if (epochs := int(run.epochs[-1][1])) <= 10:
         advice = "raise max_epochs in src/main.py, submit it, and wait for its first epoch"
-        raise Wrong(f"{epochs} epochs in {run.log.name}", "more than 10", advice)
+        raise Wrong(f"{number_of(epochs, 'epoch')} in {run.log.name}", "more than 10", advice)
 
 
 def names_best_epoch(run):
@@ -58,7 +61,7 @@ def names_best_epoch(run):
         losses.append(math.inf if math.isnan(loss) else loss)
         # printed losses are rounded, so that two epochs may have the lowest
         best = [k for k, loss in enumerate(losses, 1) if loss == min(losses)]
-        named = re.fullmatch(r" +best epoch (\d+)", match[3])
+        named = re.fullmatch(r"\W*best epoch\W+(\d+)\W*", match[3], re.IGNORECASE)
         if not named or int(named[1]) not in best:
             found = f'the line of epoch {match[1]} ends with "{line[-25:].strip()}"'
             expected = f'"best epoch {best[0]}", where the validation loss was {min(losses)}'
@@ -96,12 +99,23 @@ def request():
     """
     fields = ("JobID", "State", "ReqMem", "TimelimitRaw")
     jobs = accounting(fields, "--name=digits", "--starttime=now-30days")
+    for number, state in queued("digits"):
+        if number not in [job["JobID"] for job in jobs]:
+            advice = "wait until squeue --me no longer lists it and sacct --name=digits shows it"
+            raise Wrong(f"job {number} is {state}", "a job that has ended", advice)
     if not jobs:
         found = (
             "sacct shows no job called digits" if shutil.which("sacct") else "no Slurm: no sacct"
         )
         raise Wrong(found, "a job called digits", "edit run.sh, then sbatch run.sh on a cluster")
     return [(check, jobs[0]) for check in (requests_memory, requests_time, has_completed)]
+
+
+def queued(name):
+    """Return id and state of your jobs that Slurm's controller knows: sacct lists them later."""
+    form = ["--noheader", "--states=all", "--format=%i|%T"]
+    shown = output_of(["squeue", "--me", f"--name={name}", *form])
+    return [line.split("|") for line in shown.split() if "|" in line]
 
 
 def requests_memory(job):
@@ -149,7 +163,7 @@ def shows_learning_rate(run):
         )
         raise Wrong(f"no tag learning_rate in {run.name}", "the tag learning_rate", advice)
     if len(values) < 2:
-        found = f"{len(values)} value of learning_rate in {run.name}"
+        found = f"{number_of(len(values), 'value')} of learning_rate in {run.name}"
         raise Wrong(found, "one per epoch", "log it in a method that Lightning calls every epoch")
 
 
@@ -191,7 +205,7 @@ def measure_workers():
     return [
         (has_times, runs),
         (has_two_measurements, timed),
-        *((has_cpus, run) for run in timed),
+        (have_cpus, timed),
         (names_fastest, timed),
     ]
 
@@ -216,23 +230,39 @@ def has_two_measurements(timed):
         raise Wrong(found, "one with 0 workers, and one with more", advice)
 
 
-def has_cpus(run):
-    """Each job requested a CPU for each worker, and one for the training."""
-    jobs = accounting(("ReqCPUS",), f"--jobs={run.job}") if run.job else []
-    needed = int(run.settings["num_workers"]) + 1
-    for job in jobs:
+def without_right_cpus(timed):
+    """Return run name -> number of CPUs that its job requested, if that is not the right one."""
+    ids = ",".join(run.job for run in timed if run.job)
+    jobs = accounting(("JobID", "ReqCPUS"), f"--jobs={ids}") if ids else []
+    cpus = {job["JobID"]: int(job["ReqCPUS"]) for job in jobs}
+    wrong = {}
+    for run in timed:
+        needed = int(run.settings["num_workers"]) + 1
         # a node whose cores have two threads each may round up
-        if not needed <= int(job["ReqCPUS"]) <= needed + 1:
-            found = f"{job['ReqCPUS']} CPUs for {needed - 1} workers in job {run.job}"
-            advice = f"delete {run.name}, and submit it again with --cpus-per-task={needed}"
-            raise Wrong(found, f"{needed} CPUs", advice)
+        if not needed <= cpus.get(run.job, needed) <= needed + 1:
+            wrong[run.name] = cpus[run.job]
+    return wrong
+
+
+def have_cpus(timed):
+    """For each number of workers, a job requested a CPU for each, and one for the training."""
+    wrong = without_right_cpus(timed)
+    measured = {run.settings["num_workers"] for run in timed if run.name not in wrong}
+    for run in timed:
+        if (workers := run.settings["num_workers"]) not in measured:
+            cpus, needed = number_of(wrong[run.name], "CPU"), int(workers) + 1
+            found = f"{cpus} for {number_of(int(workers), 'worker')} in job {run.job}"
+            advice = f"submit it again with --cpus-per-task={needed}"
+            raise Wrong(found, number_of(needed, "CPU"), advice)
 
 
 def names_fastest(timed):
     """best_workers.txt names the number of workers with the fastest epoch."""
     file = ROOT / "lightning_logs/best_workers.txt"
-    fastest = {}
+    wrong, fastest = without_right_cpus(timed), {}
     for run in timed:
+        if run.name in wrong:
+            continue
         number = int(run.settings["num_workers"])
         seconds = min(run.values("epoch_seconds"))
         fastest[number] = min(seconds, fastest.get(number, seconds))
@@ -254,7 +284,9 @@ def job_number():
         found = "no job of lesson 4"
         raise Wrong(found, "a run that was a job", "python run.py --experiment_name=job_number")
     checks = [leads_to_run, has_ended, has_everything]
-    run = best(runs, checks)
+    linked = [run for run in runs if job_folders(run)]
+    waits = linked[:1] if linked and linked[0].state in UNFINISHED else []
+    run = with_newer(best(waits or runs, checks), runs)
     return [(check, run) for check in checks]
 
 
@@ -266,12 +298,19 @@ def job_folders(run):
 
 def leads_to_run(run):
     """A folder of the experiment has the job's id in its name."""
+    for path in run.folder.parent.iterdir():
+        if path.is_symlink() and not path.exists() and run.job in re.findall(r"\d+", path.name):
+            found = f"{path.name} points to {path.readlink()}, which does not exist from there"
+            expected = f"a link to {run.folder.name}"
+            advice = f"a link's target is relative to the link's folder: use {run.folder.name}"
+            raise Wrong(found, expected, f"{advice}, and launch again, or correct this link")
     if not job_folders(run):
         experiment = run.folder.parent.relative_to(ROOT)
         found = f"no folder in {experiment} has {run.job} in its name, for {run.folder.name}"
         expected = f"a folder, or a link to one, such as {experiment}/job_{run.job}"
         where = "submit_run in src/launch/run_folder.py"
-        raise Wrong(found, expected, f"use the id that {where} gets, and launch again")
+        advice = f"make it with the id that {where} gets, and launch again"
+        raise Wrong(found, expected, advice)
 
 
 def has_everything(run):
@@ -301,12 +340,19 @@ def covers_grid(runs):
             rates.setdefault(run.settings["batch_size"], set()).add(run.settings["learning_rate"])
     if any(len(rates[a] & rates[b]) > 1 for a, b in itertools.combinations(rates, 2)):
         return
+    waiting = sorted(run.folder.name for run in runs if not run.done)
     tried = [f"{', '.join(sorted(rates[size]))} with batch size {size}" for size in sorted(rates)]
     found = f"learning rates of finished runs: {'; '.join(tried) or 'none'}"
-    waiting = sorted(run.folder.name for run in runs if not run.done)
-    advice = "make --batch_size tunable in src/launch/arguments.py, as --learning_rate is"
+    advice = "let both lists have two values, and submit --nb_trials=4"
     if waiting:
         advice = f"wait for {', '.join(waiting)}; if squeue --me is empty, see slurm_err_logs"
+    elif len(rates) == 1:
+        [size] = rates
+        advice = "shorten the list of learning rates: the trials are the first combinations"
+        found = f"all {len(runs)} trials have batch size {size}" if len(runs) > 1 else found
+        if size == "64":  # the default
+            tunable = "make --batch_size tunable in src/launch/arguments.py, as --learning_rate is"
+            advice = f"{tunable}; if it is, {advice}"
     raise Wrong(found, "at least two, each with at least two batch sizes", advice)
 
 
@@ -327,10 +373,16 @@ def names_best(runs):
         if run.done and run.epochs
     }
     said = file.read_text().strip() if file.is_file() else ""
-    if not highest.get(said, -1) >= max(highest.values(), default=0):
-        found = f"{file.relative_to(ROOT)} is {'missing' if not said else repr(said)}"
+    name = said.removeprefix("./").removeprefix("logs/grid/").rstrip("/")
+    expected = "the run with the highest validation accuracy, version_<number>"
+    where = file.relative_to(ROOT)
+    if name not in highest:
+        found = f"{where} is {'missing' if not said else f'{said!r}, which is not a finished run'}"
         advice = "compare the epoch lines in slurm_out_logs, and write the name of the folder there"
-        raise Wrong(found, "the run with the highest validation accuracy, version_<number>", advice)
+        raise Wrong(found, expected, advice)
+    if not highest[name] >= max(highest.values()):
+        found = f"{where} is {said!r}, with {highest[name]}; another run reached more"
+        raise Wrong(found, expected, "compare the epoch lines in slurm_out_logs again")
 
 
 CHALLENGES = {

@@ -91,6 +91,16 @@ def test_either_of_two_equal_losses_is_the_best(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "line", [" best epoch: {best}", "  (Best epoch {best})", ", best epoch={best}"]
+)
+def test_the_best_epoch_may_have_a_colon_before_it(tmp_path, line):
+    learner = Learner(tmp_path, 1)
+    train(learner, RISING, line=line)
+
+    passes(challenge(learner, "overfitting"), "overfitting")
+
+
+@pytest.mark.parametrize(
     ("state", "words"),
     [
         ({"losses": [], "state": "RUNNING"}, ("no epoch line in slurm.11.out", "squeue --me")),
@@ -119,11 +129,11 @@ def test_overfitting_begins_with_the_run_of_the_lesson(tmp_path):
     fails(challenge(learner, "overfitting"), "FAIL after 0/4", "10 epochs in slurm.11.out")
 
 
-def account(learner, **jobs):
-    """Install a sacct that answers with these rows, whatever it is asked."""
+def account(learner, queue="", **jobs):
+    """Install a sacct that answers with these rows, whatever it is asked, and a squeue."""
     learner.install = lambda *_: None
     rows = "".join(f"echo '{row}'\n" for row in jobs.values())
-    for name, text in (("squeue", ""), ("sbatch", ""), ("sacct", rows)):
+    for name, text in (("squeue", f"echo '{queue}'"), ("sbatch", ""), ("sacct", rows)):
         (learner.bin / name).write_text(f"#!/bin/bash\n{text}")
         (learner.bin / name).chmod(0o755)
 
@@ -157,6 +167,15 @@ def test_a_request_needs_a_job_of_that_name(tmp_path):
 
     fails(challenge(learner, "request", slurm=False), "no Slurm", "on a cluster")
     fails(challenge(learner, "request"), "sacct shows no job called digits")
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETED"])
+@pytest.mark.parametrize("jobs", [{}, {"old": "11|COMPLETED|1G|5"}])
+def test_a_job_that_only_the_queue_knows_is_waited_for(tmp_path, state, jobs):
+    learner = Learner(tmp_path, 1)
+    account(learner, queue=f"12|{state}", **jobs)
+
+    fails(challenge(learner, "request"), f"found:    job 12 is {state}\n", "wait until squeue")
 
 
 # --- lesson 2
@@ -274,11 +293,24 @@ def test_a_measurement_with_too_few_or_too_many_cpus_fails(tmp_path):
     learner = Learner(tmp_path, 3)
     measure(learner, {0: [0.5], 2: [0.9]})
     says(learner, "0")
-    account(learner, job=3)
+    account(learner, first="11|3", second="12|3")
 
     fails(challenge(learner, "measure-workers"), "3 CPUs for 0 workers", "--cpus-per-task=1")
-    account(learner, job=1)
-    fails(challenge(learner, "measure-workers"), "1 CPUs for 2 workers", "--cpus-per-task=3")
+    account(learner, first="11|1", second="12|1")
+    fails(challenge(learner, "measure-workers"), "1 CPU for 2 workers", "--cpus-per-task=3")
+
+
+def test_a_wrong_measurement_does_not_count_beside_a_right_one(tmp_path):
+    learner = Learner(tmp_path, 3)
+    measure(learner, {0: [0.5], 2: [0.1]})
+    measure(learner, {2: [0.9]})
+    account(learner, first="11|1", wrong="12|1", right="13|3")
+
+    says(learner, "2")
+    fails(challenge(learner, "measure-workers"), "FAIL after 3/4", "0.50 s with 0, 0.90 s with 2")
+    says(learner, "0")
+    done = challenge(learner, "measure-workers")
+    assert done.stdout == "PASS 4/4: challenge measure-workers\n"
 
 
 # --- lesson 4
@@ -295,8 +327,12 @@ def test_a_run_is_found_by_its_job_id(tmp_path):
     fails(challenge(learner, name), "FAIL after 0/3", "has 11 in its name, for version_0")
     (experiment / "job_111").symlink_to("version_0")
     fails(challenge(learner, name), "FAIL after 0/3", "logs/job_number/job_11")
-    (experiment / "run-11").symlink_to("version_9")
-    fails(challenge(learner, name), "FAIL after 0/3")
+    link = experiment / "job_11"
+    link.symlink_to("logs/job_number/version_0")
+    words = "job_11 points to logs/job_number/version_0, which does not exist from there"
+    advice = "a link's target is relative to the link's folder: use version_0"
+    fails(challenge(learner, name), "FAIL after 0/3", words, advice)
+    link.unlink()
     (experiment / "job_11").mkdir()
     fails(challenge(learner, name), "job_11 has no command.txt and no DONE.json", "a link")
     (experiment / "job_11").rmdir()
@@ -310,6 +346,20 @@ def test_a_run_that_is_found_must_have_ended(tmp_path):
     (tmp_path / "logs/job_number/job_11").symlink_to("version_0")
 
     fails(challenge(learner, "job-number"), "FAIL after 1/3", "job 11 is RUNNING")
+
+
+def test_the_newest_run_that_is_found_is_waited_for(tmp_path):
+    learner = Learner(tmp_path, 4)
+    for number, state in enumerate(("COMPLETED", "RUNNING")):
+        learner.run("job_number", {}, (0.95, 0.97), state=state)
+        (tmp_path / f"logs/job_number/version_{number}/command.txt").write_text("python run.py\n")
+        (tmp_path / f"logs/job_number/job_{learner.job}").symlink_to(f"version_{number}")
+
+    fails(challenge(learner, "job-number"), "FAIL after 1/3", "job 12 is RUNNING")
+    (tmp_path / "logs/job_number/job_12").unlink()
+    done = challenge(learner, "job-number")
+    passes(done, "job-number")
+    assert done.stdout.endswith("newer: logs/job_number/version_1 is RUNNING\n")
 
 
 def points(learner, *grid, **state):
@@ -327,10 +377,13 @@ def test_a_grid_with_its_best_run_passes(tmp_path):
     best = tmp_path / "logs/grid/best.txt"
 
     fails(challenge(learner, "grid"), "FAIL after 2/3", "best.txt is missing")
-    for answer in ("version_0", "grid", ""):
+    for answer in ("version_9", "grid", ""):
         best.write_text(answer)
-        fails(challenge(learner, "grid"), "the highest validation accuracy")
-    for answer in ("version_3\n", "version_5"):
+        which = f"{answer!r}, which is not a finished run" if answer else "best.txt is missing"
+        fails(challenge(learner, "grid"), which, "the highest validation accuracy")
+    best.write_text("version_0")
+    fails(challenge(learner, "grid"), "'version_0', with 0.5; another run reached more")
+    for answer in ("version_3\n", "version_5", "logs/grid/version_5", "version_3/\n"):
         best.write_text(answer)
         passes(challenge(learner, "grid"), "grid")
 
@@ -339,8 +392,13 @@ def test_a_grid_with_its_best_run_passes(tmp_path):
     ("grid", "words"),
     [
         (GRID[:0], ("no run in logs/grid", "--nb_trials=4")),
-        (GRID[:2], ("0.001, 0.003 with batch size 64", "make --batch_size tunable")),
+        (GRID[:2], ("all 2 trials have batch size 64", "make --batch_size tunable")),
         (GRID[:3], ("0.001 with batch size 32; 0.001, 0.003 with batch size 64",)),
+        (
+            [(rate, 16, 0.9) for rate in (1, 2, 3, 4)],
+            ("all 4 trials have batch size 16", "shorten"),
+        ),
+        ([(1, 64, 0.9), (1, 32, 0.9)], ("1 with batch size 32", "let both lists have two values")),
         ([GRID[0], GRID[3]], ("0.003 with batch size 32; 0.001 with batch size 64",)),
     ],
 )
