@@ -207,9 +207,10 @@ def newest_run_first(runs):
 
 def jobs_of_run_sh():
     """Return the ids of the jobs of run.sh that wait or run."""
-    shown = output_of(["squeue", "--me", "--noheader", "--format=%i|%o"])
-    jobs = [line.strip().partition("|") for line in shown.splitlines()]
-    return [job for job, _, script in jobs if Path(script).resolve() == ROOT / "run.sh"]
+    shown = output_of(["squeue", "--me", "--noheader", "--format=%i|%o|%Z"])
+    jobs = [line.strip().split("|") for line in shown.splitlines() if line.count("|") == 2]
+    # a script is shown as it was given to sbatch, perhaps relative to that folder
+    return [job for job, script, at in jobs if Path(at, script).resolve() == ROOT / "run.sh"]
 
 
 def runs_by_sbatch():

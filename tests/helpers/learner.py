@@ -171,11 +171,11 @@ class Learner:
             if kind and (kind == "FINISHED" or state in ("RUNNING", "PENDING"))
         )
         rows = "".join(
-            f"echo '{job}|{self.folder / 'run.sh'}'; "
+            f"echo '{job}|./run.sh|{self.folder}'; "
             for job, state in self.states.items()
             if state in ("RUNNING", "PENDING")
         )
-        cases = f"*--me*%o) {rows or ':'} ;;\n{cases}"
+        cases = f"*--me*%o*) {rows or ':'} ;;\n{cases}"
         (self.bin / name).write_text(f'#!/bin/bash\ncase "$*" in\n{cases}esac\n')
         (self.bin / name).chmod(0o755)
 
