@@ -450,6 +450,9 @@ MEASUREMENTS = {
         "du -s of an environment before and after pip install -r requirements-mlflow.txt"
     ),
     "image": by_hand("time apptainer build image.sif cluster/apptainer.def; time the imports"),
+    "lesson-8-repeated": by_hand(
+        "python run.py --num_nodes=2 --devices=2, and --local --devices=2, again (lesson 8)"
+    ),
     "process-group": by_hand("lesson 8 on two nodes, without close_process_group"),
     "mixed-precision": by_hand(
         "python run.py --local --accelerator=gpu --batch_size=512, with --precision and --arch"

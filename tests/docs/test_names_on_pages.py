@@ -36,7 +36,19 @@ OF_SLURM = {
 }
 OF_OTHER_PROGRAMS = {
     # git, ps, ssh, VS Code, a shell's modules
-    *("--color-moved", "ps", "aux", "ssh-copy-id", "ssh-keygen", "Remote-SSH:", "Connect", "Host"),
+    *(
+        "--color-moved",
+        "--include-untracked",
+        "stash",
+        "propagate",
+        "ps",
+        "aux",
+        "ssh-copy-id",
+        "ssh-keygen",
+        "Remote-SSH:",
+        "Connect",
+        "Host",
+    ),
     *("avail", "lmod.sh", "/etc/profile.d/modules.sh", "pytorch/2.14", ".bashrc"),
     # pip, conda, Apptainer, ROCm, PyTorch, the kernel
     *("--extra-index-url", "--no-capture-output", "CondaError:", "APPTAINER_BIND"),
