@@ -394,6 +394,7 @@ def accumulate():
     how += " --experiment_name=accumulate"
     runs = runs_with(experiment_name="accumulate", dataset="mnist", arch="fully_connected")
     four = run_of(8, [run for run in runs if processes_of(run) == 4], [has_ended], how)
+    has_ended(four)  # before the other run is missed
     checks = [has_ended, has_share_of(four), has_steps_of(four), has_losses_of(four)]
     how = how.replace("--num_nodes=2 ", "")
     two = run_of(8, [run for run in runs if processes_of(run) == 2], checks, how)

@@ -143,6 +143,12 @@ def read_settings(file):
     return {name: value.strip("'\"") for name, _, value in pairs}
 
 
+def read_command(file):
+    """Return name -> text of the arguments in a command.txt, for a run that has not begun yet."""
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    return dict(re.findall(r" --(\w+)=(\S+)", text))
+
+
 def event_values(file):
     """Return tag -> its numbers in an event file of TensorBoard, a sequence of TFRecords.
 
@@ -256,7 +262,7 @@ def runs_by_run_py():
             log=found[0] if found else None,
             folder=folder,
             errors=errors[0] if errors else None,
-            settings=read_settings(folder / "hparams.yaml"),
+            settings=read_settings(folder / "hparams.yaml") or read_command(folder / "command.txt"),
         )
         runs.append(run)
     return newest_run_first(runs)

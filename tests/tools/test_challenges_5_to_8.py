@@ -350,6 +350,15 @@ def test_two_processes_that_train_like_four_pass(tmp_path):
     passes(challenge(accumulate(tmp_path, loss=0.251), "accumulate"), "accumulate")
 
 
+def test_a_job_that_waits_is_known_by_its_command(tmp_path):
+    learner, folder = run(tmp_path, 8, "accumulate", ended=False, state="PENDING")
+    (folder / "hparams.yaml").unlink()
+    words = "--experiment_name=accumulate --dataset=mnist --arch=fully_connected"
+    (folder / "command.txt").write_text(f"python run.py {words} --num_nodes=2 --devices=2\n")
+
+    fails(challenge(learner, "accumulate"), "is PENDING", "squeue --me")
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
