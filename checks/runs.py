@@ -311,7 +311,7 @@ def has_all_epochs(run):
 
 def start_again(run):
     command = f"python3 start_lesson.py {run.lesson or 'N'}"
-    return f"git diff shows your edits; {command} saves them and starts the lesson again"
+    return f"git status lists your edits; {command} saves them and starts the lesson again"
 
 
 def learns(bounds):
