@@ -158,7 +158,7 @@ def is_better(runs):
     resnet, simple = (run.test_accuracy for run in runs)
     if not resnet > simple:
         found = f"test accuracy {resnet} and {simple}"
-        raise Wrong(found, "a larger one for the ResNet", "run both without --limit and --overfit")
+        raise Wrong(found, "a larger one for the ResNet", "run both without the debugging switches")
 
 
 def lesson_8():
@@ -262,10 +262,10 @@ def challenge_of(lesson, name):
 def main():
     parser = argparse.ArgumentParser(description="Check what the current lesson has left behind.")
     parser.add_argument(
-        "--lesson", type=int, choices=LESSONS, help="lesson to check; default: the current branch's"
+        "--lesson", type=int, choices=LESSONS, help="lesson to check; default: the current one"
     )
     parser.add_argument(
-        "--challenge", metavar="NAME", help="check this challenge of the lesson instead"
+        "--challenge", metavar="NAME", help="check this challenge instead of the lesson"
     )
     args = parser.parse_args()
     lesson = args.lesson or current_lesson()

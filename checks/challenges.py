@@ -82,10 +82,10 @@ def is_cancelled(run):
     """You have ended the job while it was training."""
     job = f"job {run.job}" if run.state else "the training"
     if run.state in UNFINISHED:
-        raise Wrong(f"{job} is {run.state}", "a job that you have ended", f"scancel {run.job}")
+        raise Wrong(f"{job} is {run.state}", "a job that you have cancelled", f"scancel {run.job}")
     if TEST.search(run.text):
         found = f"{job} has reached the test after its last epoch"
-        raise Wrong(found, "a job that you have ended", "submit it again, and scancel it in time")
+        raise Wrong(found, "a job that you have cancelled", "submit it again; scancel it earlier")
     if run.state and not run.state.startswith("CANCELLED"):
         advice = f"see the end of {run.log.name}, then submit it again, and end it with scancel"
         raise Wrong(f"{job} is {run.state}", "a job in state CANCELLED", advice)
@@ -174,7 +174,7 @@ def learning_rate_falls(run):
     # TensorBoard stores 32 bits of each value
     if not values[0] >= first / 2 or not values[-1] <= tenth * 1.001:
         found = f"{values[0]:.6f} at first, {values[-1]:.6f} at the end"
-        advice = "return an optimizer and a scheduler from configure_optimizers, and log its value"
+        advice = "return an optimizer and a scheduler from configure_optimizers, and log the rate"
         expected = f"{first} at first, at most {tenth:g} at the end"
         raise Wrong(found, expected, advice)
 
@@ -226,7 +226,7 @@ def has_two_measurements(timed):
     numbers = sorted({int(run.settings["num_workers"]) for run in timed})
     if 0 not in numbers or len(numbers) < 2:
         found = f"finished runs with epoch_seconds: {', '.join(map(str, numbers))} workers"
-        advice = "change num_workers and --cpus-per-task, submit it again, and wait for its end"
+        advice = "change num_workers and --cpus-per-task, submit it again, and wait until it ends"
         raise Wrong(found, "one with 0 workers, and one with more", advice)
 
 

@@ -58,7 +58,7 @@ NOTE = "`Trainer.fit` stopped"  # Lightning's last note on a training
 def has_notes(run):
     """Lightning's notes are in the .out file, in the format of the other lines."""
     if not run.log:
-        found = f"{run.name} was not a job, so that it has no log file"
+        found = f"{run.name} was not a job, so it has no log file"
         raise Wrong(found, "a job", "use a cluster, or the practice cluster: cluster/practice up")
     lines = [line for line in run.text.splitlines() if NOTE in line]
     if not lines:
@@ -100,7 +100,7 @@ def mlflow_rows(run, query):
             return database.execute(query).fetchall()
     except sqlite3.Error as error:
         raise Wrong(
-            f"{file.name}: {error}", "a database of MLflow", "delete it, train again"
+            f"{file.name}: {error}", "a database of MLflow", "delete it, and train again"
         ) from None
 
 
@@ -147,7 +147,7 @@ def has_settings(run):
     """MLflow knows the settings of the run."""
     rows = mlflow_rows(run, "SELECT value FROM params WHERE key = 'learning_rate'")
     if not rows:
-        advice = "save_hyperparameters in main passes them to all loggers of the Trainer"
+        advice = "call save_hyperparameters in main: it passes them to all loggers"
         raise Wrong("no learning_rate in mlflow.db", "the settings of the run", advice)
 
 
@@ -259,7 +259,7 @@ def has_split(run):
     training = run.done["steps"] / epochs * size  # up to the last batch, which may be smaller
     if not 0.18 <= validation / (validation + training) <= 0.22:
         found = f"{validation:g} for validation, at most {training:g} for training in {run.name}"
-        raise Wrong(found, "one to four", "pass val_split to the constructor of the base class")
+        raise Wrong(found, "a ratio of 1 to 4", "pass val_split to the base class's constructor")
 
 
 def has_mean_and_std(run):
@@ -339,7 +339,7 @@ def is_small(run):
     count = round(sum(sum(buckets(histograms(run, tag)[-1])) for tag in tags))
     if count >= MAX_PARAMETERS:
         advice = "fewer channels, or a mean over the pixels before the last layer"
-        raise Wrong(f"{count:,} parameters in {run.name}", f"less than {MAX_PARAMETERS:,}", advice)
+        raise Wrong(f"{count:,} parameters in {run.name}", f"fewer than {MAX_PARAMETERS:,}", advice)
 
 
 def tags_of(run):
@@ -418,7 +418,7 @@ def has_steps_of(four):
         """Two processes take as many optimizer steps as four."""
         if two.done["steps"] != four.done["steps"]:
             found = f"{two.done['steps']} steps in {two.name}, {four.done['steps']} in {four.name}"
-            advice = "pass accumulate_grad_batches to the Trainer, and train for as many epochs"
+            advice = "pass accumulate_grad_batches to the Trainer; use the same --max_epochs"
             raise Wrong(found, "the same number, with twice as many batches per step", advice)
 
     return check
@@ -472,7 +472,7 @@ def names_stuck_process(run):
     others = [str(k) for k in range(processes_of(run)) if k not in waiting]
     if answer not in others:
         found = f"{answer!r} in logs/hang/stuck.txt" if file.is_file() else "no logs/hang/stuck.txt"
-        advice = f"read {run.errors.name}, and write the number into logs/hang/stuck.txt"
+        advice = f"read {run.errors.name}, and write the number to logs/hang/stuck.txt"
         raise Wrong(found, "the number of a process that did not wait for another one", advice)
 
 

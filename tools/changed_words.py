@@ -137,9 +137,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Count the changed words that the walk notices.")
-    parser.add_argument("--number", type=int, default=20, help="of changed words; 0: change each")
-    parser.add_argument("--seed", type=int, default=1, help="chooses the places")
-    parser.add_argument("--keep", action="store_true", help="after a failure, keep the folder")
+    parser.add_argument("--number", type=int, default=20, help="number of changed words; 0: all")
+    parser.add_argument("--seed", type=int, default=1, help="random seed: choice of the words")
+    parser.add_argument("--keep", action="store_true", help="keep the folder after a failure")
     parser.add_argument("--venv", default=ROOT / "env", type=Path, help="Python environment")
     args = parser.parse_args()
     pages = [ROOT / name for name in BEFORE] + run_docs.lesson_pages()

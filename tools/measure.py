@@ -32,7 +32,7 @@ from run_docs import DocsError
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these measurements only")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="make only these measurements")
     data_dir = Path(os.environ.get("DATA_DIR") or ROOT / "data")
     parser.add_argument("--data_dir", type=Path, default=data_dir, help="full MNIST and CIFAR-10")
     parser.add_argument("--venv", type=Path, default=ROOT / "env", help="Python environment")
