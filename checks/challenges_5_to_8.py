@@ -439,7 +439,7 @@ def has_losses_of(four):
 def hang():
     checks = [has_hung, names_stuck_process]
     how = "git apply docs/solutions/8-hang.patch && python run.py --num_nodes=2 --devices=2"
-    how += " --timeout_min=1 --experiment_name=hang"
+    how += " --dataset=mnist --arch=fully_connected --timeout_min=1 --experiment_name=hang"
     run = run_of(8, runs_with(experiment_name="hang"), checks, how)
     return [(check, run) for check in checks]
 
