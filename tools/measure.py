@@ -77,7 +77,8 @@ def measure(names: list[str], data_dir: Path, venv: Path) -> None:
             one = MEASUREMENTS[name]
             print(f"{name}: {one.command}, about {one.minutes:g} min", flush=True)
             course.use_data(data_dir.resolve() if one.full_set else None)
-            assert one.run
+            if one.run is None:
+                raise MeasuredError(f"{name} is made by hand: {one.command}")
             values = one.run(course)
             found = {"command": one.command, "data": one.data, **machine()}
             found |= {"versions": course.versions(), "date": datetime.date.today()}
