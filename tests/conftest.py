@@ -6,6 +6,7 @@ import pytest
 
 from clone import course, module_clone, sample_data  # noqa: F401
 from https_mirror import certificate, mirror  # noqa: F401
+from login_node import module_login_node  # noqa: F401
 from practice_cluster import practice_cluster  # noqa: F401
 from warm_python import warm_python  # noqa: F401
 

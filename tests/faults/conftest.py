@@ -5,15 +5,8 @@ import re
 import pytest
 
 from clone import ROOT
-from login_node import SlurmLoginNode
 
 PAGE = ROOT / "docs/troubleshooting.md"
-
-
-@pytest.fixture(scope="module")
-def module_login_node(practice_cluster, module_clone):
-    practice_cluster.repair()
-    return SlurmLoginNode(practice_cluster, module_clone)
 
 
 @pytest.fixture

@@ -180,6 +180,21 @@ class Learner:
         (self.bin / name).chmod(0o755)
 
 
+def challenge(learner, name, **kwargs):
+    return learner.check("--challenge", name, **kwargs)
+
+
+def fails(done, *words):
+    """Expect what was found, what was expected and what to try, with these words."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.startswith("FAIL after "), done.stdout
+    starts = [line.partition(":")[0].strip() for line in done.stdout.splitlines()]
+    assert starts[1:] == ["found", "expected", "try"], done.stdout
+    for word in words:
+        assert word in done.stdout, done.stdout
+    assert done.stderr == ""
+
+
 def without_slurm(folder):
     """Return a PATH that has git but no Slurm."""
     place = folder / "without-slurm"

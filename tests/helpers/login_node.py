@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from practice_cluster import FINISHED, PracticeCluster, wait_until
 
 # records the script and its arguments, then answers as sbatch --parsable does
@@ -158,3 +160,10 @@ class FakeLoginNode:
 
     def scripts(self):
         return sorted(path.read_text() for path in self.record.glob("script.*"))
+
+
+@pytest.fixture(scope="module")
+def module_login_node(practice_cluster, module_clone):
+    """The practice cluster as the login node of the clone."""
+    practice_cluster.repair()
+    return SlurmLoginNode(practice_cluster, module_clone)

@@ -8,20 +8,13 @@ import pytest
 
 from clone import ROOT, epochs, final_accuracy
 from log_lines import unexpected_lines
-from login_node import WRAPPERS, SlurmLoginNode
+from login_node import WRAPPERS
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
 # the last lesson on MNIST, which a job learns in seconds
 NEWEST = BRANCHES[1]
-
-
-@pytest.fixture(scope="module")
-def module_login_node(practice_cluster, module_clone):
-    """The practice cluster as the login node of the clone."""
-    practice_cluster.repair()
-    return SlurmLoginNode(practice_cluster, module_clone)
 
 
 @pytest.fixture

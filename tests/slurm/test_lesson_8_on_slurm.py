@@ -13,7 +13,6 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from clone import epochs, final_accuracy
 from log_lines import unexpected_lines
-from login_node import SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -55,9 +54,7 @@ run.main()
 
 
 @pytest.fixture(scope="module")
-def module_login_node(practice_cluster, module_clone):
-    practice_cluster.repair()
-    module_login_node = SlurmLoginNode(practice_cluster, module_clone)
+def module_login_node(module_login_node):
     (module_login_node.folder / "driver.py").write_text(DRIVER)
     module_login_node.clone.git("switch", "--quiet", BRANCH)
     return module_login_node

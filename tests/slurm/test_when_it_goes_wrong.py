@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from login_node import SlurmLoginNode
 from page_rows import advice, row, shows
 from practice_cluster import wait_until
 
@@ -21,9 +20,8 @@ LESSON_1, LESSON_2, LESSON_3, LESSON_4 = (
 
 
 @pytest.fixture(scope="module")
-def login_node(practice_cluster, module_clone):
-    practice_cluster.repair()
-    return SlurmLoginNode(practice_cluster, module_clone)
+def login_node(module_login_node):
+    return module_login_node
 
 
 @pytest.fixture

@@ -12,28 +12,15 @@ import sys
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from learner import BRANCHES, Learner
+from learner import BRANCHES, Learner, challenge, fails
 from login_node import FakeLoginNode
 from practice_cluster import wait_until
 from processes import end_session
 
 
-def challenge(learner, name, **kwargs):
-    return learner.check("--challenge", name, **kwargs)
-
-
 def passes(done, name):
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.match(rf"PASS (\d+)/\1: challenge {name}( \(.+\))?\n", done.stdout)
-
-
-def fails(done, *words):
-    assert done.returncode == 1, done.stdout + done.stderr
-    starts = [line.partition(":")[0].strip() for line in done.stdout.splitlines()]
-    assert starts[1:] == ["found", "expected", "try"]
-    for word in words:
-        assert word in done.stdout
-    assert done.stderr == ""
 
 
 def test_an_unknown_challenge_is_answered_with_those_of_the_lesson(tmp_path):

@@ -10,29 +10,16 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from checks.challenges import CHALLENGES
-from learner import Learner
+from learner import Learner, challenge, fails
 
 GOOD, POOR = (0.95, 0.97), (0.2, 0.3)
 NOTE = "2026-11-26 09:00:00,000 INFO `Trainer.fit` stopped: `max_epochs=2` reached.\n"
-
-
-def challenge(learner, name, **kwargs):
-    return learner.check("--challenge", name, **kwargs)
 
 
 def passes(done, name):
     pattern = rf"PASS (\d+)/\1: challenge {name} \(.+\)\n"
     assert re.fullmatch(pattern, done.stdout), done.stdout + done.stderr
     assert done.returncode == 0
-
-
-def fails(done, *words):
-    assert done.returncode == 1, done.stdout + done.stderr
-    starts = [line.partition(":")[0].strip() for line in done.stdout.splitlines()]
-    assert starts[1:] == ["found", "expected", "try"]
-    for word in words:
-        assert word in done.stdout
-    assert done.stderr == ""
 
 
 def run(tmp_path, lesson, experiment, settings=(), accuracy=GOOD, **state):

@@ -5,7 +5,7 @@ import re
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from learner import BRANCHES, LESSONS, RESNET, RUNS, TAGS, Learner
+from learner import BRANCHES, LESSONS, RESNET, RUNS, TAGS, Learner, fails
 
 
 @pytest.fixture(params=LESSONS)
@@ -20,19 +20,6 @@ def passes(done, newer=""):
     match = re.fullmatch(pattern + re.escape(newer and f"newer: {newer}\n"), done.stdout)
     assert match, done.stdout
     return match[2].split(", ")
-
-
-def fails(done, *words):
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout.startswith("FAIL after ")
-    assert [line.split(":")[0].strip() for line in done.stdout.splitlines()[1:]] == [
-        "found",
-        "expected",
-        "try",
-    ]
-    for word in words:
-        assert word in done.stdout
-    assert done.stderr == ""
 
 
 # --- states that are right
