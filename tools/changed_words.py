@@ -73,7 +73,7 @@ class Doubter(run_docs.Reader):
             self.count(block, text, self.notices(block, text))
         super().run(block)
 
-    def after(self, block: Block, found: str, code: int) -> None:
+    def after(self, block: Block, found: str) -> None:
         output = block.output
         if output is None:
             return
@@ -94,7 +94,7 @@ class Doubter(run_docs.Reader):
             f"rm -rf {copy} && cp -a {shlex.quote(folder)} {copy} && (cd {copy}; {path}"
             f"failed=0; trap 'failed=$?' ERR; source {script}; trap - ERR; exit $failed)"
         )
-        found, code = shell.run(words, float(block.words.get("limit", 120)))
+        found, code = self.execute(block, shell, words)
         return self.mistake(block, found, code) is not None
 
     def count(self, block: Block, text: str, noticed: bool) -> None:

@@ -22,8 +22,9 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import measured
 from measured import FILE, ROOT, MeasuredError
@@ -77,9 +78,8 @@ def measure(names: list[str], data_dir: Path, venv: Path) -> None:
             one = MEASUREMENTS[name]
             print(f"{name}: {one.command}, about {one.minutes:g} min", flush=True)
             course.use_data(data_dir.resolve() if one.full_set else None)
-            if one.run is None:
-                raise MeasuredError(f"{name} is made by hand: {one.command}")
-            values = one.run(course)
+            run = cast(Callable[..., measured.Table], one.run)  # choose refuses those without
+            values = run(course)
             found = {"command": one.command, "data": one.data, **machine()}
             found |= {"versions": course.versions(), "date": datetime.date.today()}
             record(name, {**found, "values": values})

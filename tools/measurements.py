@@ -168,21 +168,28 @@ def epoch_times(course: Course) -> Values:
     for number in (0, 2):
         name = f"workers_{number}"
         log, _ = course.job(f"python run.py --num_workers={number} --experiment_name={name}", 10)
-        report = Path(course.folder, log.rpartition("logs: ")[2].strip(), "fit-profile.txt")
-        row = re.search(
-            r"^\|  run_training_epoch +\t\|  ([\d.]+)", report.read_text(), re.MULTILINE
-        )
-        if not row:
-            raise MeasuredError(f"{report} has no line for run_training_epoch")
-        found[name] = round(float(row[1]), 2)
+        found[name] = round(profiled(course, log, "run_training_epoch")[0], 2)
     return found
+
+
+def profiled(course: Course, log: str, action: str) -> list[float]:
+    """Return the numbers in the line of an action in the profiler's report of a run.
+
+    Raises:
+        MeasuredError: if there is no such line.
+    """
+    report = Path(course.folder, log.rpartition("logs: ")[2].strip(), "fit-profile.txt")
+    row = re.search(rf"^\|  {action} .*", report.read_text(), re.MULTILINE)
+    if not row:
+        raise MeasuredError(f"{report} has no line for {action}")
+    cells = [cell.strip(" %\t") for cell in row[0].split("|")[2:-1]]
+    return [float(cell) if "." in cell else int(cell) for cell in cells if cell != "-"]
 
 
 def profile(course: Course) -> Values:
     """Read the rows of the profiler's report that lesson 5 shows."""
     course.switch(5)
     log, _ = course.job("python run.py --experiment_name=metrics", minutes=10)
-    report = Path(course.folder, log.rpartition("logs: ")[2].strip(), "fit-profile.txt")
     shown = {
         "total": r"Total",
         "epoch": r"run_training_epoch",
@@ -191,13 +198,7 @@ def profile(course: Course) -> Values:
         "optimizer": r"\[LightningModule\]Classifier.optimizer_step",
         "plots": r"\[Callback\]TensorBoardPlots.on_validation_end",
     }
-    found: Values = {}
-    for name, action in shown.items():
-        row = re.search(rf"^\|  {action} .*", report.read_text(), re.MULTILINE)
-        if not row:
-            raise MeasuredError(f"{report} has no line for {action}")
-        cells = [cell.strip(" %\t") for cell in row[0].split("|")[2:-1]]
-        found[name] = [float(cell) if "." in cell else int(cell) for cell in cells if cell != "-"]
+    found: Values = {name: profiled(course, log, action) for name, action in shown.items()}
     found["next_batch_ms"] = round(1000 * found["next_batch"][0], 1)
     return {**found, "batch_ms": round(1000 * found["batch"][0], 1)}
 

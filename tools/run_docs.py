@@ -333,7 +333,7 @@ class Reader:
         self.jobs += [(job, state, block) for job in JOB.findall(found)]
         if output:
             self.values |= values_of(output.text, found)
-        self.after(block, found, code)
+        self.after(block, found)
 
     def execute(self, block: Block, shell: Shell, command: str) -> tuple[str, int]:
         limit = float(block.words.get("limit", 120))
@@ -353,7 +353,7 @@ class Reader:
             return f"{output.where}: expected:\n{different}\nfound:\n{found}"
         return None
 
-    def after(self, block: Block, found: str, code: int) -> None:
+    def after(self, block: Block, found: str) -> None:
         """Called after each block; for subclasses."""
 
     def fill_in(self, block: Block) -> str:
