@@ -20,7 +20,7 @@ SETUP = PYTHON3="$(PYTHON3)" VENV="$(VENV)" TORCH="$(TORCH)" CPU_INDEX="$(CPU_IN
 # more options for uv in make lock, such as --upgrade
 UV_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
-ARGS ?= --max_epochs=3
+ARGS ?= trainer.max_epochs=3
 SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh lessons/*/src/*/submit.sh \
   lessons/*/src/utils/*.sh tools/*.sh .ci/run site.example.sh)
 # here $PYTHON may be several words, which the shell has to split: SC2086 would require quotes
@@ -28,7 +28,7 @@ BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 $(if $(word 2,$(VENV)),$(error VENV is "$(VENV)", but make cannot use a path with spaces: choose another))
 
-.PHONY: help setup setup-dev lock data run lessons diff check test test-fast docs bench measure cluster-up cluster-down clean needs needs-python another-torch safe-loads
+.PHONY: help setup setup-dev lock data run lessons diff check test test-fast test-long docs pictures screenshots cheat-sheet site bench measure class preflight cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -65,7 +65,7 @@ data: $(VENV)/.setup  ## fetch the data that are missing; without internet, gene
 # an experiment of its own, so that the first run of each lesson is version_0
 run: $(VENV)/.setup data  ## set up what is missing, then train ResNet-18 on CIFAR-10 for three epochs
 	@$(PYTHON3) tools/lessons.py branches || echo "continuing without the lesson branches"
-	@$(PYTHON) -u run.py --local --experiment_name=first_run --data_dir=$(DATA) $(ARGS)
+	@DATA_DIR=$(DATA) $(PYTHON) -u run.py --local experiment_name=first_run $(ARGS)
 	@echo "To see the curves, run $(VENV)/bin/tensorboard --logdir logs and open http://localhost:6006"
 
 lessons: needs  ## build the lesson branches from main
@@ -92,10 +92,13 @@ safe-loads:
 	@! git grep -nE '$(LOADS)' | grep -v 'weights_only=True' || { echo "Add weights_only=True." >&2; exit 1; }
 
 test-fast: $(VENV)/.setup-dev  ## the quick tests, which do not need Slurm
-	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu"
+	$(PYTHON) -m pytest -m "not slurm and not slow and not gpu and not long"
 
-test: $(VENV)/.setup-dev  ## every test; as root on Debian or Ubuntu it installs Slurm's packages
-	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --durations=10
+test: $(VENV)/.setup-dev  ## every test but the longest; as root on Debian or Ubuntu it installs Slurm's packages
+	$(PYTHON) -m pytest -m "not long" --numprocesses=2 --dist=loadfile --durations=10
+
+test-long: $(VENV)/.setup-dev  ## the longest tests, which make test leaves out
+	$(PYTHON) -m pytest -m long --durations=0
 
 docs: $(VENV)/.setup  ## run the commands of the pages, and compare what they print (15 minutes); ONLY=3: one lesson; CHANGED=20: and count how many changed words are noticed
 	$(PYTHON) tools/$(if $(CHANGED),changed_words.py --number $(CHANGED),run_docs.py $(if $(ONLY),--only $(ONLY))) --venv $(VENV)
@@ -105,10 +108,28 @@ bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 
 	$(PYTHON) benchmarks/loading.py $(DATA)
 	$(PYTHON) benchmarks/startup.py
 
+pictures: needs  ## draw the pictures of the pages into .img/
+	@$(PYTHON3) tools/pictures.py
+
+screenshots: $(VENV)/.setup-dev  ## take the pictures of TensorBoard's tabs anew; needs Debian or Ubuntu's chromium
+	@PYTHONPATH=tests/helpers $(PYTHON) tools/screenshots.py
+
+cheat-sheet: $(VENV)/.setup-dev  ## write docs/cheat-sheet.md to cheat-sheet.pdf, one A4 page for printing
+	@$(PYTHON) tools/cheat_sheet.py
+
+site: $(VENV)/.setup-dev  ## render the pages as a web site in site/, which needs no server
+	@$(PYTHON) tools/make_site.py
+
 # the numbers of the pages: see tools/measure.py
 measure: $(VENV)/.setup  ## measure the numbers of the pages (45 minutes); ONLY=lesson-2: one; LIST, INSERT or CHECK=1
 	@$(PYTHON) tools/measure.py --data_dir $(DATA) --venv $(VENV) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(LIST),--list) $(if $(CHECK),--check) $(if $(INSERT),--insert)
+
+class: needs  ## show who is at which lesson and whose last job failed; DIR='/home/*/hpc-starter': the clones (default: beside this one)
+	@$(PYTHON3) tools/class_view.py $(if $(DIR),$(call quoted,$(DIR)))
+
+preflight: needs  ## check whether this site can run the course (1 minute, on a login node); FULL=1: also train on two nodes; WAIT=3600: wait longer in the queue
+	@$(PYTHON3) tools/preflight.py $(if $(FULL),--full) $(if $(WAIT),--wait $(WAIT))
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
 	@$(PYTHON3) cluster/practice up

@@ -15,6 +15,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from checks.challenges import CHALLENGES
+from checks.configurations import (
+    has_its_epochs,
+    has_library_network,
+    has_own_experiment,
+    has_predictions,
+    has_schedule,
+    has_seeds,
+    trainings,
+)
+from checks.interruptions import can_continue, has_one_curve, was_interrupted
 from checks.runs import (
     CURVES,
     ROOT,
@@ -22,6 +32,7 @@ from checks.runs import (
     Run,
     Wrong,
     has_checkpoint,
+    has_ended,
     learns,
     number_of,
     output_of,
@@ -34,6 +45,8 @@ from checks.runs import (
 
 # lowest test accuracy of a network that has learned: with the full data, with the sample
 DIGITS, PHOTOS, RESNET = (0.95, 0.85), (0.35, 0.13), (0.6, 0.35)
+# after few epochs
+MINE = (0.9, 0.8)
 PLOTS = ("images/confusion_matrix", "images/examples", "images/predictions")
 
 
@@ -126,7 +139,7 @@ def lesson_6():
     on_digits = [*TRAINED, learns(DIGITS)]
     digits = run_of(6, runs, on_digits, "python run.py --dataset=mnist", dataset="mnist")
     how = "python run.py --num_workers=2 --experiment_name=workers"
-    helped = run_of(6, workers, TRAINED, how, dataset="cifar10")
+    helped = run_of(6, workers, TRAINED, how, experiment="workers", dataset="cifar10")
     return [
         *((check, photos) for check in checks),
         *((check, digits) for check in on_digits),
@@ -165,7 +178,7 @@ def lesson_8():
     runs, checks = runs_by_run_py(), [*TRAINED, learns(RESNET), has_checkpoint, knows_processes]
     ours = [run for run in runs if number_of_processes(run) > 1]
     how = "python run.py --num_nodes=2 --devices=2, or python run.py --local --devices=2"
-    run = run_of(8, ours or runs, checks, how)
+    run = run_of(8, ours or runs, checks, how, experiment="cifar10")
     return [(check, run) for check in checks]
 
 
@@ -183,6 +196,27 @@ def knows_processes(run):
         raise Wrong(found, "several", "python run.py --num_nodes=2 --devices=2")
 
 
+def lesson_9():
+    checks = [has_ended, was_interrupted, has_one_curve, can_continue, learns(RESNET)]
+    how = "python run.py --experiment_name=interrupted"
+    run = run_of(9, runs_by_run_py(), checks, how, dataset="cifar10", arch="resnet18")
+    return [(check, run) for check in checks]
+
+
+def lesson_10():
+    checks = [has_ended, has_its_epochs, learns(MINE), has_checkpoint]
+    checks += [has_own_experiment, has_schedule]
+    runs, how = trainings("mine"), "python run.py experiment=mine"
+    run = run_of(10, runs, checks, how, experiment="mine")
+    everything = [one for one in runs_by_run_py() if one.lesson == 10]
+    return [
+        *((check, run) for check in checks),
+        (has_seeds, [one for one in runs if one.lesson == 10]),
+        (has_library_network, everything),
+        (has_predictions, everything),
+    ]
+
+
 LESSONS = {
     1: lesson_1,
     2: lesson_2,
@@ -192,6 +226,8 @@ LESSONS = {
     6: lesson_6,
     7: lesson_7,
     8: lesson_8,
+    9: lesson_9,
+    10: lesson_10,
 }
 
 
@@ -241,13 +277,14 @@ def judge(find_checks, what):
         print(f"  found:    {wrong.found}")
         print(f"  expected: {wrong.expected}")
         print(f"  try:      {wrong.advice}")
-        return False
     runs = judged_runs(checks)
-    names = f" ({', '.join(run.name for run in runs)})" if runs else ""
-    print(f"PASS {passed}/{passed}: {what}{names}")
+    passes = bool(checks) and passed == len(checks)
+    if passes:
+        names = f" ({', '.join(run.name for run in runs)})" if runs else ""
+        print(f"PASS {passed}/{passed}: {what}{names}")
     for newer in dict.fromkeys(filter(None, map(unfinished_newer, runs))):
         print(f"newer: {newer}")
-    return True
+    return passes
 
 
 def challenge_of(lesson, name):

@@ -2,12 +2,15 @@
 # What differs from site to site. Copy to site.sh, which git ignores, and edit: cp site.example.sh site.sh
 # Then "source site.sh" once in each new shell: sbatch reads the SBATCH_ variables itself. Jobs source it too.
 
-# your account, partition and so on
+# your account, partition and so on; the cluster, if the login node serves several
+#export SLURM_CLUSTERS=cpu-cluster
 #export SBATCH_ACCOUNT=my-project
 #export SBATCH_PARTITION=cpu
 #export SBATCH_QOS=normal
 #export SBATCH_RESERVATION=workshop
-# limits of this site; where sbatch refuses --mem, NO_MEM removes it from run.py's scripts (lesson 4 on)
+# limits of this site (from lesson 9 on, a training may take longer than its job);
+# where sbatch refuses --mem, NO_MEM removes it from run.py's scripts (lesson 4 on); for run.sh,
+# copy the function from docs/sites.md
 #export SBATCH_TIMELIMIT=00:30:00
 #export SBATCH_MEM_PER_NODE=2G
 #export NO_MEM=yes

@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Set, Tuple
 # git refuses to commit if it does not know who you are
 UNKNOWN = ("-c", "user.name=Learner", "-c", "user.email=learner@localhost")
 # new files here belong to the program and would affect the lesson
-PROGRAM = ("src", "run.py", "run.sh")
+PROGRAM = ("src", "run.py", "run.sh", "configs")
 # committer of the generated lessons: see tools/lessons.py on main
 COURSE = "lessons@hpc-starter.invalid"
 # set by callers such as a git hook; they would select another repository or index

@@ -15,10 +15,10 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from lesson import exported
 from machine import machine
 
 # last: in the process that trains, lesson 3 comes before the finished program
@@ -62,12 +62,6 @@ def train(num_workers: int, num_epochs: int) -> None:
     print(json.dumps({"seconds": Clock.seconds, "num_images": len(loader.dataset)}))
 
 
-def export_lesson(folder: str) -> None:
-    """Write lesson 3's files, those of its layer and of the layers below, into a folder."""
-    command = [sys.executable, str(ROOT / "tools/lessons.py"), "export", "3", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
 def measure(
     num_workers: int, num_threads: int, args: argparse.Namespace, lesson: str
 ) -> dict[str, object]:
@@ -108,9 +102,7 @@ def main() -> None:
     check_full_set(args.data_dir)
     print(f"data in {args.data_dir}; {machine()}")
     print("threads  workers  seconds per epoch  images/s        speedup")
-    with tempfile.TemporaryDirectory() as folder:
-        lesson = f"{folder}/lesson-3"
-        export_lesson(lesson)
+    with exported(3) as lesson:
         for num_threads in NUM_THREADS:
             base = None
             for num_workers in NUM_WORKERS:

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 
-from checks import challenges_5_to_8
+from checks import challenges_5_to_8, configurations, interruptions
 from checks.runs import (
     ROOT,
     TEST,
@@ -24,6 +24,7 @@ from checks.runs import (
     has_ended,
     number_of,
     output_of,
+    path_of,
     run_of,
     runs_by_run_py,
     runs_by_sbatch,
@@ -43,11 +44,11 @@ def overfitting():
 def is_longer(run):
     """The training is longer than that of the lesson."""
     if not run.epochs:
-        found = f"no epoch line in {run.log.name}"
+        found = f"no epoch line in {path_of(run.log)}"
         raise Wrong(found, "an epoch line", "wait for the first one: squeue --me, tail -f the log")
     if (epochs := int(run.epochs[-1][1])) <= 10:
         advice = "raise max_epochs in src/main.py, submit it, and wait for its first epoch"
-        raise Wrong(f"{number_of(epochs, 'epoch')} in {run.log.name}", "more than 10", advice)
+        raise Wrong(f"{number_of(epochs, 'epoch')} in {path_of(run.log)}", "more than 10", advice)
 
 
 def names_best_epoch(run):
@@ -74,7 +75,7 @@ def is_overfitted(run):
     best = losses.index(min(losses)) + 1
     if len(losses) < best + 10:
         found = f"the lowest is {min(losses)}, in epoch {best} of {len(losses)} so far"
-        advice = f"let it run on: tail -f {run.log.name}; if it has ended, raise max_epochs"
+        advice = f"let it run on: tail -f {path_of(run.log)}; if it has ended, raise max_epochs"
         raise Wrong(found, "a validation loss that has not fallen for ten epochs", advice)
 
 
@@ -87,7 +88,7 @@ def is_cancelled(run):
         found = f"{job} has reached the test after its last epoch"
         raise Wrong(found, "a job that you have cancelled", "submit it again; scancel it earlier")
     if run.state and not run.state.startswith("CANCELLED"):
-        advice = f"see the end of {run.log.name}, then submit it again, and end it with scancel"
+        advice = f"see the end of {path_of(run.log)}, then submit it again, and end it with scancel"
         raise Wrong(f"{job} is {run.state}", "a job in state CANCELLED", advice)
 
 
@@ -391,4 +392,6 @@ CHALLENGES = {
     3: {"measure-workers": measure_workers},
     4: {"job-number": job_number, "grid": grid},
     **challenges_5_to_8.CHALLENGES,
+    9: {"keep": interruptions.keep},
+    10: {"augmentation": configurations.augmentation},
 }

@@ -12,6 +12,8 @@ from checks.runs import (
     fields,
     has_ended,
     learns,
+    number_of,
+    path_of,
     run_of,
     runs_by_run_py,
 )
@@ -62,9 +64,9 @@ def has_notes(run):
         raise Wrong(found, "a job", "use a cluster, or the practice cluster: cluster/practice up")
     lines = [line for line in run.text.splitlines() if NOTE in line]
     if not lines:
-        others = run.errors.name if NOTE in read(run.errors) else "neither log file"
+        others = path_of(run.errors) if NOTE in read(run.errors) else "neither log file"
         advice = "remove the handlers of Lightning's loggers, and lower their level"
-        raise Wrong(f'"{NOTE}" is in {others}', f"the note in {run.log.name}", advice)
+        raise Wrong(f'"{NOTE}" is in {others}', f"the note in {path_of(run.log)}", advice)
     if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO ", lines[-1]):
         advice = "let Lightning's loggers pass their lines on to the handler of log_to_stdout"
         raise Wrong(f"the line {lines[-1][:60]}", f"<time> INFO {NOTE} ...", advice)
@@ -73,7 +75,8 @@ def has_notes(run):
 def has_no_errors(run):
     """The .err file is empty."""
     if lines := read(run.errors).splitlines():
-        found = f'{len(lines)} lines in {run.errors.name}, the first is "{lines[0][:60]}"'
+        count = number_of(len(lines), "line")
+        found = f'{count} in {path_of(run.errors)}, the first is "{lines[0][:60]}"'
         raise Wrong(found, "an empty file", "find the handler that writes them to standard error")
 
 
@@ -292,7 +295,9 @@ def has_checked_files(run):
     """The files are compared with their SHA-256 sums before the training."""
     if run.text and not re.search(r"data: .* files checked in ", run.text):
         advice = "leave prepare_data to the base class, or call it"
-        raise Wrong(f"no line on the files in {run.log.name}", "data: ... files checked", advice)
+        raise Wrong(
+            f"no line on the files in {path_of(run.log)}", "data: ... files checked", advice
+        )
 
 
 # --- lesson 7
@@ -302,11 +307,13 @@ def small_network():
     runs = [run for run in runs_by_run_py() if run.lesson == 7 and is_own_network(run)]
     how = "python run.py --arch=NAME --overfit_batches=2 --max_epochs=40 --experiment_name=overfit"
     checks = [has_ended, has_overfitted]
-    overfit = run_of(7, [run for run in runs if "overfit_batches" in switches(run)], checks, how)
+    short = [run for run in runs if "overfit_batches" in switches(run)]
+    overfit = run_of(7, short, checks, how, experiment="overfit")
     name = overfit.settings["arch"]
     how = f"python run.py --arch={name} --experiment_name=small"
     full_checks = [has_ended, is_small, learns(SMALL)]
-    full = run_of(7, [run for run in runs if not switches(run)], full_checks, how, arch=name)
+    long = [run for run in runs if not switches(run)]
+    full = run_of(7, long, full_checks, how, experiment="small", arch=name)
     return [*((check, overfit) for check in checks), *((check, full) for check in full_checks)]
 
 
@@ -362,7 +369,8 @@ def buckets(histogram):
 def last_layer():
     checks = [has_ended, keeps_pretrained_layers, trains_last_layer]
     how = "python run.py --weights=DEFAULT --max_epochs=2 --experiment_name=last_layer"
-    run = run_of(7, runs_with(weights="DEFAULT"), checks, how, weights="DEFAULT")
+    runs = runs_with(weights="DEFAULT")
+    run = run_of(7, runs, checks, how, experiment="last_layer", weights="DEFAULT")
     return [(check, run) for check in checks]
 
 
@@ -472,7 +480,7 @@ def names_stuck_process(run):
     others = [str(k) for k in range(processes_of(run)) if k not in waiting]
     if answer not in others:
         found = f"{answer!r} in logs/hang/stuck.txt" if file.is_file() else "no logs/hang/stuck.txt"
-        advice = f"read {run.errors.name}, and write the number to logs/hang/stuck.txt"
+        advice = f"read {path_of(run.errors)}, and write the number to logs/hang/stuck.txt"
         raise Wrong(found, "the number of a process that did not wait for another one", advice)
 
 

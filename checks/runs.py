@@ -16,7 +16,10 @@ EPOCH = re.compile(
     r"epoch +(\d+)/(\d+)  train loss (\S+) acc (\S+)  val loss (\S+) acc (\S+)",
 )
 TEST = re.compile(r"test loss (\S+) acc (\S+)")
-UNFINISHED = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED")
+UNFINISHED = (
+    *("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"),
+    "SIGNALING",  # Slurm is sending the signal of --signal
+)
 
 
 class Wrong(Exception):
@@ -40,6 +43,7 @@ class Run:
     folder: Path | None = None
     errors: Path | None = None
     settings: dict = field(default_factory=dict)
+    waiting: str | None = None  # id of the job that works or waits for the run's folder (lesson 9)
     newer: list = field(default_factory=list)  # runs like this one that changed later
 
     @cached_property
@@ -55,9 +59,23 @@ class Run:
 
     @property
     def job(self):
-        """Return the job id, or None if the run was not a job."""
+        """Return the id of the newest job, or None if the run was not a job."""
+        if self.waiting or self.attempts:
+            return self.waiting or self.attempts[-1].get("job")
         match = self.log and re.search(r"(?:^slurm\.|_)(\d+)\.out$", self.log.name)
-        return match[1] if match else None
+        # from lesson 9 on, the names of the logs have no job id, but Slurm's messages do
+        match = match or re.search(r"(?:JOB |StepId=|STEP )(\d+)", self.said_last)
+        # the pages call a log without a job slurm.0.out
+        return match[1] if match and int(match[1]) else None
+
+    @cached_property
+    def attempts(self):
+        """Return what the run has noted about each attempt, the first one first (lesson 9)."""
+        try:
+            lines = (self.folder / "attempts.jsonl").read_text().splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError, TypeError):
+            return []
 
     @property
     def done(self):
@@ -69,16 +87,21 @@ class Run:
     @property
     def test_accuracy(self):
         found = TEST.findall(self.text)
-        if found:
+        if found and not (self.attempts and self.done):  # it may have ended elsewhere
             return as_number(found[-1][1])
         return (self.done or {}).get("test_acc")
 
     @property
     def last_words(self):
         """Return the last line of the error log or, if there were no errors, of the log."""
-        errors = self.errors.read_text(errors="replace") if self.errors else ""
-        lines = [line for line in (errors or self.text).splitlines() if line.strip()]
+        lines = [line for line in (self.said_last or self.text).splitlines() if line.strip()]
         return lines[-1].strip()[:200] if lines else ""
+
+    @property
+    def said_last(self):
+        """Return the text of the error log."""
+        exists = self.errors and self.errors.is_file()
+        return self.errors.read_text(errors="replace") if exists else ""
 
     @cached_property
     def state(self):
@@ -102,9 +125,24 @@ class Run:
             found = found if numbers is None else (found or []) + numbers
         return found
 
+    def curve(self, tag):
+        """Return step -> value; if an attempt repeats steps of a killed one, its values count."""
+        return {
+            step: number
+            for file in sorted(self.folder.glob("events.out.tfevents.*"))
+            for event in events(file)
+            for step in fields(event, 2)
+            for number in values_of(event).get(tag, [])
+        }
+
 
 def number_of(count, noun):
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def path_of(path):
+    """Return a path as messages show it: file names alone occur in several experiments."""
+    return path.relative_to(ROOT)
 
 
 def as_number(text):
@@ -143,6 +181,28 @@ def read_settings(file):
     return {name: value.strip("'\"") for name, _, value in pairs}
 
 
+def read_config(file):
+    """Return dotted name -> text of the values in a config.yaml (from lesson 10 on).
+
+    The values of a list are joined by commas.
+    """
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    settings, path = {}, []
+    for line in text.splitlines():
+        spaces, dash, rest = re.fullmatch(r"( *)(- )?(.*)", line).groups()
+        name, colon, value = rest.partition(":")
+        value = value.strip().strip("'\"")
+        depth = len(spaces) // 2
+        if colon and re.fullmatch(r"[\w-]+", name):
+            path[depth + bool(dash) :] = [name]
+            if value:
+                settings[".".join(path)] = value
+        elif dash:
+            name = ".".join(path[: depth + 1])
+            settings[name] = ",".join(filter(None, [settings.get(name), rest.strip("'\"")]))
+    return settings
+
+
 def read_command(file):
     """Return name -> text of the arguments in a command.txt, for a run that has not begun yet."""
     text = file.read_text(errors="replace") if file.is_file() else ""
@@ -150,32 +210,51 @@ def read_command(file):
 
 
 def event_values(file):
-    """Return tag -> its numbers in an event file of TensorBoard, a sequence of TFRecords.
+    """Return tag -> its numbers in an event file of TensorBoard."""
+    values = {}
+    for event in events(file):
+        for tag, numbers in values_of(event).items():
+            values.setdefault(tag, []).extend(numbers)
+    return values
+
+
+def events(file):
+    """Yield the events in an event file of TensorBoard, a sequence of TFRecords.
 
     Each record is its length (8 bytes), a checksum (4), an Event in protocol buffers encoding,
     and a checksum (4): https://www.tensorflow.org/tutorials/load_data/tfrecord
     """
-    data, place, values = file.read_bytes(), 0, {}
+    data, place = file.read_bytes(), 0
     while place + 12 <= len(data):
         (length,) = struct.unpack_from("<Q", data, place)
-        event = data[place + 12 : place + 12 + length]
-        for summary in fields(event, 5):
-            for value in fields(summary, 1):
-                for tag in fields(value, 1):
-                    numbers = values.setdefault(tag.decode(errors="replace"), [])
-                    numbers += [struct.unpack("<f", number)[0] for number in fields(value, 2)]
+        yield data[place + 12 : place + 12 + length]
         place += 16 + length
+
+
+def values_of(event):
+    """Return tag -> its numbers in an event."""
+    values = {}
+    for summary in fields(event, 5):
+        for value in fields(summary, 1):
+            for tag in fields(value, 1):
+                numbers = values.setdefault(tag.decode(errors="replace"), [])
+                numbers += [struct.unpack("<f", number)[0] for number in fields(value, 2)]
     return values
 
 
 def fields(message, number):
-    """Yield the bytes of each text, float or message with this number in a protocol buffer."""
+    """Yield each integer, and the bytes of each text, float or message, with this number.
+
+    The message is a protocol buffer.
+    """
     place = 0
     while place < len(message):
         key, place = varint(message, place)
         kind = key & 7
         if kind == 0:
-            _, place = varint(message, place)
+            integer, place = varint(message, place)
+            if key >> 3 == number:
+                yield integer
             continue
         size = {1: 8, 5: 4}.get(kind)
         if size is None:
@@ -212,11 +291,12 @@ def newest_run_first(runs):
 
 
 def jobs_of_run_sh():
-    """Return the ids of the jobs of run.sh that wait or run."""
-    shown = output_of(["squeue", "--me", "--noheader", "--format=%i|%o|%Z"])
-    jobs = [line.strip().split("|") for line in shown.splitlines() if line.count("|") == 2]
-    # a script is shown as it was given to sbatch, perhaps relative to that folder
-    return [job for job, script, at in jobs if Path(at, script).resolve() == ROOT / "run.sh"]
+    """Return the ids of the jobs of run.sh that wait or run; it may have come by a pipe."""
+    shown = output_of(["squeue", "--me", "--noheader", "--Format=JobID:30,STDOUT:4096"])
+    jobs = [line.strip().partition(" ") for line in shown.splitlines()]
+    # %j in the name of the log is shown as it is, or as the job id
+    logs = {job: Path(log.strip().replace("%j", job)).resolve() for job, _, log in jobs}
+    return [job for job, log in logs.items() if log == ROOT / f"slurm.{job}.out"]
 
 
 def runs_by_sbatch():
@@ -240,6 +320,8 @@ def runs_by_sbatch():
 def lesson_of(code):
     """Return the lesson whose program is in a run's copy of the code."""
     marks = {
+        10: "src/utils/targets.py",
+        9: "src/callbacks/interruption.py",
         8: "src/launch/processes.py",
         7: "src/networks/resnet.py",
         6: "src/datasets/cifar10.py",
@@ -251,21 +333,48 @@ def lesson_of(code):
 
 def runs_by_run_py():
     """Return the runs of lessons 4 and later, newest first."""
-    runs = []
+    runs, jobs = [], jobs_of_folders()
     for folder in ROOT.glob("logs/*/version_*"):
-        logs, name = folder.parent, folder.name
-        found = newest_first(logs.glob(f"slurm_out_logs/{name}_*.out"))
-        errors = newest_first(logs.glob(f"slurm_err_logs/{name}_*.err"))
+        lesson = lesson_of(folder / "code")
+        log, errors = logs_of(folder, lesson)
         run = Run(
             str(folder.relative_to(ROOT)),
-            lesson_of(folder / "code"),
-            log=found[0] if found else None,
+            lesson,
+            log=log,
             folder=folder,
-            errors=errors[0] if errors else None,
-            settings=read_settings(folder / "hparams.yaml") or read_command(folder / "command.txt"),
+            errors=errors,
+            settings=settings_of(folder),
+            waiting=jobs.get(folder),
         )
         runs.append(run)
     return newest_run_first(runs)
+
+
+def settings_of(folder):
+    """Return name -> text of a run's settings, from what it wrote first, or its job will write."""
+    return (
+        read_config(folder / "config.yaml")
+        or read_settings(folder / "hparams.yaml")
+        or read_command(folder / "command.txt")
+    )
+
+
+def logs_of(folder, lesson):
+    """Return the log and the error log of a run, or None if it was not a job."""
+    if lesson and lesson >= 9:
+        is_job = (folder / "job.sh").is_file()
+        return (folder / "job.out", folder / "job.err") if is_job else (None, None)
+    logs, name = folder.parent, folder.name
+    found = newest_first(logs.glob(f"slurm_out_logs/{name}_*.out"))
+    errors = newest_first(logs.glob(f"slurm_err_logs/{name}_*.err"))
+    return found[0] if found else None, errors[0] if errors else None
+
+
+def jobs_of_folders():
+    """Return the folder of a run -> the id of its job that waits or runs (from lesson 9 on)."""
+    shown = output_of(["squeue", "--me", "--noheader", "--format=%i|%Z|%k"])
+    jobs = [line.strip().split("|") for line in shown.splitlines() if line.count("|") == 2]
+    return {Path(root, folder): job for job, root, folder in jobs}
 
 
 # --- checks of one run
@@ -275,15 +384,15 @@ def has_ended(run):
     """The training has ended without an error."""
     last, of = (run.epochs[-1][:2]) if run.epochs else (0, "?")
     if run.state in UNFINISHED:
-        where = f"job {run.job} is {run.state}"
+        where = f"job {run.job} is {run.state} ({run.name})"
         where += f", epoch {last} of {of}" if run.epochs else ""
         wait = "wait until squeue --me no longer lists it"
         raise Wrong(where, "a job that has ended", wait)
-    finished = TEST.search(run.text) or (not run.text and run.done)
+    finished = TEST.search(run.text) or (run.done and (run.attempts or not run.text))
     if finished and run.state in (None, "COMPLETED") and (run.done or run.lesson == 1):
         return
     if not run.text.strip() and not run.last_words and run.state is None and run.log:
-        found = f"{run.log.relative_to(ROOT)} is empty or missing"
+        found = f"{path_of(run.log)} is empty or missing"
         raise Wrong(
             found, "the log of a training", "see squeue --me; if the job is gone, submit again"
         )
@@ -297,14 +406,15 @@ def has_ended(run):
 def has_all_epochs(run):
     """All ten epochs ran."""
     if not run.text:  # trained outside a job: the log was on the terminal
-        found = run.settings.get("max_epochs", "10")
+        name = "trainer.max_epochs" if run.lesson and run.lesson > 9 else "max_epochs"
+        found = run.settings.get(name, "10")
         if found == "10":
             return
         found = f"{number_of(int(found), 'epoch')} in {run.name}"
-        raise Wrong(found, "10 epochs", "run it without --max_epochs")
+        raise Wrong(found, "10 epochs", f"run it without {name}")
     numbers = [int(line[0]) for line in run.epochs]
     if numbers != list(range(1, 11)) or {line[1] for line in run.epochs} != {"10"}:
-        found = f"{number_of(len(numbers), 'epoch line')} in {run.log.name}"
+        found = f"{number_of(len(numbers), 'epoch line')} in {path_of(run.log)}"
         advice = f"run the lesson's program with its own settings; {start_again(run)}"
         raise Wrong(found, "the lines of epochs 1 to 10", advice)
 
@@ -382,8 +492,11 @@ def unfinished_newer(judged):
     return None
 
 
-def best(runs, checks):
-    """Return the run that passes the most checks; among equals, the newest."""
+def best(runs, checks, experiment=None):
+    """Return a run that passes all checks; if there is none, the best in the page's experiment.
+
+    The best is the one that passes the most checks; among equals, it is the newest.
+    """
 
     def passed(run):
         count = 0
@@ -395,11 +508,16 @@ def best(runs, checks):
             count += 1
         return count
 
-    return max(runs, key=passed)  # the first of equals is the newest: runs are sorted
+    def order(run):
+        count = passed(run)
+        asked_for = bool(run.folder) and run.folder.parent.name == experiment
+        return count == len(checks), asked_for, count
+
+    return max(runs, key=order)  # the first of equals is the newest: runs are sorted
 
 
-def run_of(lesson, runs, checks, how, **settings):
-    """Return the run to judge.
+def run_of(lesson, runs, checks, how, experiment=None, **settings):
+    """Return the run to judge, if possible one in the experiment that the page asks for.
 
     Raises:
         Wrong: if there is none with these settings.
@@ -408,10 +526,12 @@ def run_of(lesson, runs, checks, how, **settings):
     fitting = [run for run in ours if all(run.settings.get(k) == v for k, v in settings.items())]
     starting = [run for run in ours if not run.settings]  # it has not written its settings yet
     if fitting or starting:
-        return with_newer(best(fitting or starting, checks), fitting + starting)
+        experiment = experiment or settings.get("dataset")  # run.py's default
+        return with_newer(best(fitting or starting, checks, experiment), fitting + starting)
     others = sorted({run.lesson for run in runs if run.lesson and run.lesson != lesson})
     found = f"only runs of lesson {', '.join(map(str, others))}" if others else "no run"
     if ours:
         found = f"only runs with other settings: {', '.join(run.name for run in ours[:3])}"
-    words = " ".join(f"--{name}={value}" for name, value in settings.items())
+    dashes = "--" if lesson < 10 else ""
+    words = " ".join(f"{dashes}{name}={value}" for name, value in settings.items())
     raise Wrong(found, f"a run of lesson {lesson} {words}".strip(), how)

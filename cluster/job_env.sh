@@ -43,15 +43,18 @@ if [ -z "$PYTHON" ]; then
     PATH="$(cd "$VENV/bin" && pwd):$PATH"
     PYTHON=python
 else
-    if [ -f "$PYTHON" ] && [ -x "$PYTHON" ]; then
-        # a path may contain spaces: from here on, the program is found by name
-        PATH="$(cd "$(dirname "$PYTHON")" && pwd):$PATH"
-        PYTHON=$(basename "$PYTHON")
+    program=$PYTHON
+    until [ -f "$program" ] || [ "$program" = "${program% *}" ]; do program=${program% *}; done
+    if [[ $program == *" "* ]] && [ -x "$program" ]; then
+        # the path of a program may contain spaces: from here on, it is found by name
+        PATH="$(cd "$(dirname "$program")" && pwd):$PATH"
+        PYTHON="$(basename "$program")${PYTHON#"$program"}"
     fi
     # shellcheck disable=SC2086 # it may be several words
     if [ "$($PYTHON -c 'print(6 * 7)' </dev/null | tail -n 1)" != 42 ]; then
-        echo "PYTHON in site.sh is '$PYTHON', which does not run Python here: see the error above, if" \
-            "any; load its module in site.sh, or correct it." >&2
+        remedy="see the error above, if any; load its module in site.sh, or correct it."
+        case $PYTHON in *[\"\'\\]*) remedy="remove the quotes and backslashes inside it." ;; esac
+        echo "PYTHON in site.sh is '$PYTHON', which does not run Python here: $remedy" >&2
         exit 1
     fi
 fi

@@ -1,6 +1,7 @@
 """Fixtures and settings that every test file may use: make test."""
 
 import os
+import shutil
 
 import pytest
 
@@ -8,10 +9,32 @@ from clone import course, module_clone, sample_data  # noqa: F401
 from https_mirror import certificate, mirror  # noqa: F401
 from login_node import module_login_node  # noqa: F401
 from practice_cluster import practice_cluster  # noqa: F401
+from programs import LESSON_9, Programs
 from warm_python import warm_python  # noqa: F401
 
 # the processes of a job and the tests share the cores of one machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+PROGRAMS = Programs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """Import a test file with the program that it is about."""
+    if isinstance(collector, pytest.Module):
+        PROGRAMS.select(collector.path)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Run a test, with its fixtures, with the program that its file is about."""
+    PROGRAMS.select(item.path)
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(LESSON_9, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

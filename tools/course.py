@@ -83,12 +83,14 @@ class Course:
         self.start_cluster()
         found = self.run(command)
         [job] = run_docs.JOB.findall(found)
+        run = re.search(rf"^job {job} -> (\S+)", found, re.MULTILINE)
         deadline = time.monotonic() + minutes * 60
         while (state := self.reader.job_state(job)) in run_docs.RUNNING:
             if time.monotonic() > deadline:
                 raise MeasuredError(f"{command}: job {job} is {state} after {minutes:.0f} minutes")
             time.sleep(1)
-        names = (f"slurm.{job}.out", f"logs/*/slurm_out_logs/*_{job}.out")
+        names = [f"slurm.{job}.out", f"logs/*/slurm_out_logs/*_{job}.out"]
+        names += [f"{run[1]}/job.out"] if run else []  # from lesson 9 on
         [log] = [path for name in names for path in self.folder.glob(name)]
         if state != "COMPLETED":
             raise MeasuredError(f"{command}: job {job} is {state}\n{log.read_text()}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # the parts of the root that form the program of the last lesson; a layer contains no others
-PROGRAM = ("run.py", "run.sh", "src")
+PROGRAM = ("run.py", "run.sh", "src", "configs")
 # files that are the same on all lesson branches
 SHARED = (
     *("README.md", "LICENSE", ".gitignore", ".img", "docs", "data", "cluster"),

@@ -112,7 +112,7 @@ def challenge_learning_rate(course: Course) -> Values:
     constant = results(course.run("bash run.sh", minutes=5))
     found: Values = {}
     for name, run in (("falling", falling), ("constant", constant)):
-        found |= {f"{name}_{loss}": run[loss] for loss in ("test_loss", "val_loss")}
+        found |= {f"{name}_{value}": run[value] for value in ("val_loss", "best_val_acc")}
     return found
 
 
@@ -223,6 +223,23 @@ def upside_down(course: Course) -> Values:
     finally:
         file.unlink()
     return {f"{name}_acc": results(log)["test_acc"] for name, log in logs.items()}
+
+
+def seeds(course: Course) -> Values:
+    """Train the experiment that lesson 10's page writes, with three seeds."""
+    course.switch(10)
+    text = (ROOT / "docs/lessons/10.md").read_text()
+    [written] = re.findall(
+        r"^cat > (configs/\S+) <<'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL
+    )
+    file = course.folder / written[0]
+    file.write_text(written[1])
+    try:
+        logs = [course.run(f"{LOCAL} experiment=mine seed={seed}") for seed in (1, 2, 1234)]
+    finally:
+        file.unlink()
+    found = [results(log)["test_acc"] for log in logs]
+    return {"lowest": min(found), "highest": max(found)}
 
 
 def networks(course: Course) -> Values:
@@ -347,8 +364,8 @@ def page_of(lesson: int, minutes: float) -> Measurement:
     return Measurement(minutes, "sample", command, partial(page, lesson=lesson))
 
 
-def by_hand(command: str) -> Measurement:
-    return Measurement(0, "none", command, None)
+def by_hand(command: str, data: str = "none") -> Measurement:
+    return Measurement(0, data, command, None)
 
 
 LOCAL = "python run.py --local"
@@ -412,6 +429,9 @@ MEASUREMENTS = {
         f"{LOCAL} --dataset=plain, and --dataset=cifar10 (lesson 6)",
         challenge_choices,
     ),
+    "lesson-10-seeds": Measurement(
+        0.5, "sample", f"{LOCAL} experiment=mine, with the seeds 1, 2 and 1234 (lesson 10)", seeds
+    ),
     "lesson-7-small": Measurement(
         0.5, "sample", f"{LOCAL} --arch=tiny --learning_rate=0.01 (lesson 7)", challenge_network
     ),
@@ -458,7 +478,9 @@ MEASUREMENTS = {
     "mixed-precision": by_hand(
         "python run.py --local --accelerator=gpu --batch_size=512, with --precision and --arch"
     ),
-    "networks-picture": by_hand("python .img/draw.py DATA LOG_6 LOG_7, with logs of full CIFAR-10"),
+    "networks-picture": by_hand(
+        "the trainings of docs/reference-logs (lessons 6 and 7)", "full CIFAR-10"
+    ),
 }
 
 

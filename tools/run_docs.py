@@ -46,7 +46,10 @@ BEFORE = ["README.md", "docs/preparation.md", "docs/practice-cluster.md"]
 FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 WORDS = {"no-run", "setup", "at-once", "at-end", "laptop", "limit", "wait", "exit", "state"}
 JOB = re.compile(r"^(?:Submitted batch job|job) (\d+)(?: ->|$| on cluster)", re.MULTILINE)
-RUNNING = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
+RUNNING = {
+    *("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"),
+    "SIGNALING",  # Slurm is sending the signal of --signal
+}
 # numbers with a decimal point may differ by this share or, if it is larger, by this much
 TOLERANCE, LEAST = 0.05, 0.02
 SLURM = ("sbatch", "srun", "salloc", "squeue", "sacct", "sinfo", "scontrol", "scancel", "sattach")
@@ -445,6 +448,7 @@ def walk(reader: Reader, only: int | None = None, keep: bool = False) -> None:
         SystemExit: with a sentence, if there is no such lesson or a page differs from what happens.
     """
     pages = [page for page in lesson_pages() if only in (None, int(page.stem))]
+    earlier = [page for page in lesson_pages() if only is not None and int(page.stem) < only]
     if not pages:
         raise SystemExit(f"there is no lesson {only}: choose from 1 to {len(lesson_pages())}")
     done = False
@@ -453,6 +457,8 @@ def walk(reader: Reader, only: int | None = None, keep: bool = False) -> None:
         reader.clone()
         for name in BEFORE:
             reader.follow(ROOT / name, only_setup=only is not None)
+        for page in earlier:
+            reader.follow(page, only_setup=True)
         for page in pages:
             reader.follow(page)
         reader.finish()

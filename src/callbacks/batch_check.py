@@ -1,6 +1,9 @@
 """Check that the data and the network fit together before the training: see src/main.py."""
 
 import math
+import warnings
+from copy import deepcopy
+from functools import partial
 
 import lightning as L
 import torch
@@ -11,6 +14,7 @@ from torchvision.datasets import DatasetFolder, ImageFolder
 from torchvision.datasets.folder import default_loader
 
 from src.utils.errors import UserError
+from src.utils.targets import TARGET
 
 NUM_IMAGES = 32
 PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -23,16 +27,34 @@ class BatchCheck(L.Callback):
     """
 
     def on_fit_start(self, trainer, pl_module):
+        check_monitors(trainer, pl_module.metric_names())
         data = trainer.datamodule
         with isolate_rng(include_cuda=False):  # augmentation draws random numbers
             data.setup("test")
             for part in PARTS:
-                images = check_part(data, part)
+                images, labels = check_part(data, part, pl_module)
             check_network(pl_module, images[:2])
+            check_loss(pl_module, images, labels)
 
 
-def check_part(data, part):
-    """Return some images of a part (b, c, h, w).
+def check_monitors(trainer, known):
+    """Check that callbacks and schedules follow metrics that exist.
+
+    Raises:
+        UserError: if one of them does not.
+    """
+    schedules = [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+    pairs = [("schedule", part) for part in schedules]
+    pairs += [(f"callbacks: {type(part).__name__}", part) for part in trainer.callbacks]
+    for what, part in pairs:
+        monitor = getattr(part, "monitor", None)
+        if monitor and monitor not in known:
+            choices = ", ".join(known)
+            raise UserError(f"{what}: monitor is {monitor}, but the metrics are {choices}")
+
+
+def check_part(data, part, model):
+    """Return some images of a part (b, c, h, w), and their labels.
 
     Raises:
         UserError: if the part cannot be used for a training.
@@ -51,10 +73,10 @@ def check_part(data, part):
         # of the loader, whose generator the training may use too
         places = range(0, len(dataset), math.ceil(len(dataset) / NUM_IMAGES))
         [batch] = DataLoader(dataset, len(places), sampler=places, collate_fn=loader.collate_fn)
-        fault = next(batch_faults(batch, data), None)
+        fault = next(batch_faults(batch, data, model), None)
     if fault:
         raise UserError(f"{where}, {PARTS[part]} set: {fault}")
-    return batch[0]
+    return batch
 
 
 def folder_faults(dataset, classes):
@@ -74,7 +96,7 @@ def folder_faults(dataset, classes):
                 yield f"{path} has {image.mode} pixels, which are cut off at 255: {remedy}"
 
 
-def batch_faults(batch, data):
+def batch_faults(batch, data, model):
     """Yield a sentence for each thing that is wrong; the later ones rely on the earlier ones."""
     if len(batch) != 2 or not all(isinstance(item, torch.Tensor) for item in batch):
         yield "a batch must be a pair of tensors, images and labels"
@@ -87,12 +109,7 @@ def batch_faults(batch, data):
         remedy = "resize the images, or correct dims"
         yield f"the images have the shape {shape}, but dims is {dims}: {remedy}"
     yield from pixel_faults(images, data)
-    count = len(data.classes)
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        found = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        yield f"the labels are {found}, but must be torch.int64 of shape ({len(images)},)"
-    for label in labels[(labels < 0) | (labels >= count)].tolist():
-        yield f"a label is {label}, but the labels of {count} classes are 0 to {count - 1}"
+    yield from model.label_faults(labels)
 
 
 def pixel_faults(images, data):
@@ -124,14 +141,46 @@ def check_network(model, images):
     try:
         with torch.no_grad():
             scores = model(images.to(model.device))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{name} cannot process images of shape {shape}: {reason}") from None
     model.train(was_training)
     found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-    expected = (len(images), len(model.hparams.classes))
+    expected = (len(images), model.num_outputs)
     if found != expected:
         raise UserError(
             f"{name} turns images of shape {shape} into {found}, but must return scores of shape"
-            f" {expected}, one per image and class"
+            f" {expected}, {model.per_image}"
         )
+
+
+def check_loss(model, images, labels):
+    """Check that the loss, and each metric of the settings, returns one number for these images.
+
+    Raises:
+        UserError: if one of them does not.
+    """
+    was_training = model.training
+    model.eval()
+    labels = model.as_target(labels.to(model.device))
+    with torch.no_grad():
+        outputs = model(images.to(model.device))
+    model.train(was_training)
+    path = model.hparams.loss[TARGET]
+    check_number(f"loss: {path}", partial(model.loss, outputs, labels))
+    for name, settings in (model.hparams.metrics or {}).items():
+        metric = partial(deepcopy(model.val_metrics[f"val_{name}"]), outputs, labels)
+        check_number(f"metrics.{name}: {settings[TARGET]}", metric)
+
+
+def check_number(what, compute):
+    """Raise a UserError that says what does not return one number."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # such as of classes that are absent here
+            found = compute()
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{what} cannot use these outputs and labels: {reason}") from None
+    if not isinstance(found, torch.Tensor) or found.numel() != 1:
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise UserError(f"{what} returns {shape}, but must return one number")

@@ -1,22 +1,18 @@
 """Mark a finished training with DONE.json: see src/main.py."""
 
 import json
-import logging
 import math
 import os
 from pathlib import Path
 
 import lightning as L
 
+from src.utils.attempts import update_attempt
 from src.utils.errors import UserError
-
-log = logging.getLogger(__name__)
-# what a training writes into its log folder, except for the curves
-RESULTS = ("checkpoints", "hparams.yaml", "predictions.csv", "confusion_matrix.csv", "DONE.json")
 
 
 class CleanStart(L.Callback):
-    """Makes every training begin at epoch 1, regardless of files from earlier attempts."""
+    """Refuses to start where Lightning's own requeueing has left a checkpoint."""
 
     def setup(self, trainer, pl_module, stage):
         if stage != "fit":
@@ -24,20 +20,6 @@ class CleanStart(L.Callback):
         for file in sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")):
             found = f"{file.absolute()} is left over from an interrupted job"
             raise UserError(f"{found}; Lightning would resume from it: move or delete it")
-        folder = trainer.log_dir
-        if trainer.is_global_zero and folder:
-            set_aside(Path(folder))
-
-
-def set_aside(folder):
-    """Move the results of an earlier training in the same folder into a subfolder."""
-    results = [folder / name for name in RESULTS if (folder / name).exists()]
-    if results:
-        aside = folder / f"earlier_{len(list(folder.glob('earlier_*'))) + 1}"
-        aside.mkdir()
-        for path in results:
-            path.rename(aside / path.name)
-        log.warning(f"{folder} has results of an earlier training: moved to {aside.name}")
 
 
 class StopIfDiverged(L.Callback):
@@ -66,10 +48,13 @@ def write_done(trainer, metrics):
     if trainer.is_global_zero and folder:
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         done = {
+            "epochs": trainer.current_epoch,  # fewer than max_epochs after early stopping
+            "max_epochs": trainer.max_epochs,
             "steps": trainer.global_step,
             **metrics,
             "checkpoint": os.path.relpath(best, folder) if best else None,
         }
+        update_attempt(Path(folder), ended="finished", to_step=trainer.global_step)
         part = Path(folder, ".DONE.json")
         part.write_text(json.dumps(done, indent=4) + "\n")
         part.replace(part.with_name("DONE.json"))  # atomic: the whole file or none

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class SavePredictions(L.Callback):
-    """Writes predictions.csv and confusion_matrix.csv, with the images of all ranks."""
+    """Writes predictions.csv, and of classes confusion_matrix.csv, with the images of all ranks."""
 
     def __init__(self, class_names):
         self.class_names = class_names
@@ -30,12 +30,19 @@ class SavePredictions(L.Callback):
             log.warning("no predictions.csv: the order of the test images is not known")
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, *indices):
-        if self.batches and is_classification(outputs, batch):
-            labels = batch[1]
+        if not self.batches:
+            return
+        labels = batch[1]
+        if is_classification(outputs, batch):
             probabilities, predictions = outputs["logits"].float().softmax(dim=1).max(dim=1)
-            images = torch.tensor(next(self.batches), device=labels.device)
-            columns = (images, labels, predictions, probabilities)
-            self.rows.update(torch.stack([column.double() for column in columns], dim=1))
+            columns = (labels, predictions, probabilities)
+        elif is_regression(outputs, batch):
+            columns = (*labels.view(len(labels), -1).T, *outputs["logits"].T)
+        else:
+            return
+        images = torch.tensor(next(self.batches), device=labels.device)
+        columns = [column.double() for column in (images, *columns)]
+        self.rows.update(torch.stack(columns, dim=1))
 
     def on_test_end(self, trainer, pl_module):
         folder = trainer.log_dir  # a collective call, like compute: every rank takes part
@@ -45,9 +52,19 @@ class SavePredictions(L.Callback):
         if trainer.is_global_zero:
             # an image that a sampler has repeated counts once
             by_image = {int(image): row for image, *row in rows}
-            self.write(Path(folder), sorted(by_image.items()))
+            write = self.write_classes if self.class_names else self.write_numbers
+            write(Path(folder), sorted(by_image.items()))
 
-    def write(self, folder, rows):
+    def write_numbers(self, folder, rows):
+        count = len(rows[0][1]) // 2  # of numbers per image
+        numbers = range(1, count + 1) if count > 1 else [""]
+        names = [f"{kind}{number}" for kind in ("label", "prediction") for number in numbers]
+        with (folder / "predictions.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["index", *names])
+            writer.writerows([image, *(f"{number:.7g}" for number in row)] for image, row in rows)
+
+    def write_classes(self, folder, rows):
         names, counts = self.class_names, Counter()
         with (folder / "predictions.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -67,4 +84,12 @@ def is_classification(outputs, batch):
     match outputs, batch:
         case {"logits": torch.Tensor(ndim=2)}, [_, torch.Tensor(ndim=1) as labels]:
             return not labels.is_floating_point()
+    return False
+
+
+def is_regression(outputs, batch):
+    """Return whether a step returned numbers (b, n) for a batch of images and as many labels."""
+    match outputs, batch:
+        case {"logits": torch.Tensor(ndim=2) as found}, [_, torch.Tensor() as labels]:
+            return labels.is_floating_point() and labels.numel() == found.numel()
     return False

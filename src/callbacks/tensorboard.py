@@ -15,7 +15,7 @@ from torchmetrics import CatMetric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
-from src.callbacks.predictions import is_classification
+from src.callbacks.predictions import is_classification, is_regression
 
 log = logging.getLogger(__name__)
 MAX_CLASSES = 20  # a matrix larger than 20 x 20 is not readable
@@ -28,7 +28,7 @@ class TensorBoardPlots(L.Callback):
         self.class_names = class_names
         self.probabilities = CatMetric(nan_strategy="disable")
         self.labels = CatMetric()
-        self.accuracies = {}  # for the table of runs
+        self.results = {}  # for the table of runs
         self.failed = set()  # names of pictures
 
     def setup(self, trainer, pl_module, stage):
@@ -49,6 +49,8 @@ class TensorBoardPlots(L.Callback):
             log.warning(f"TensorBoard shows no {name}: {reason:.200} ({type(error).__name__})")
 
     def on_train_start(self, trainer, pl_module):
+        if trainer.global_step:  # it continues: the first attempt has drawn them
+            return
         self.plot("examples", self.draw_examples, trainer)
         self.plot("graph", self.draw_graph, trainer, pl_module)
 
@@ -73,17 +75,19 @@ class TensorBoardPlots(L.Callback):
                 writer.add_histogram(f"weights/{name}", weights, epoch, bins=64)
 
     def on_validation_start(self, trainer, pl_module):
+        self.has_numbers = False  # instead of classes
         for metric in (self.probabilities, self.labels):
             metric.to(pl_module.device).reset()
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, *indices):
+        self.has_numbers = not self.class_names and is_regression(outputs, batch)
         if len(self.class_names) <= MAX_CLASSES and is_classification(outputs, batch):
             # each row adds up to 1, (b, classes)
             self.probabilities.update(outputs["logits"].float().softmax(dim=1))
             self.labels.update(batch[1])
 
     def on_validation_end(self, trainer, pl_module):
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or self.has_numbers:
             return
         results = ()
         if self.labels.update_count:  # all ranks take part, since compute waits for all
@@ -122,12 +126,13 @@ class TensorBoardPlots(L.Callback):
         self.plot("projector", self.draw_projector, trainer, pl_module)
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is not None:
-            self.accuracies["hp/val_acc"] = best
+            self.results[f"hp/{trainer.checkpoint_callback.monitor}"] = best
 
     def draw_predictions(self, writer, trainer, pl_module):
         images, shown, labels = first_images(trainer, 16)
         logits, _ = predict(pl_module, images)
-        pairs = zip(self.names(labels), self.names(logits.argmax(dim=1)), strict=True)
+        guesses = logits if labels.is_floating_point() else logits.argmax(dim=1)
+        pairs = zip(self.names(labels), self.names(guesses), strict=True)
         titles = [f"{name}\nguess {guess}" for name, guess in pairs]
         writer.add_figure("images/predictions", draw(shown, titles), trainer.current_epoch)
 
@@ -141,10 +146,15 @@ class TensorBoardPlots(L.Callback):
         self.plot("table of runs", self.draw_table, trainer, pl_module)
 
     def draw_table(self, writer, trainer, pl_module):
-        self.accuracies["hp/test_acc"] = trainer.callback_metrics["test_acc"]
-        self.logger.log_hyperparams(pl_module.hparams, self.accuracies)
+        name = getattr(pl_module, "monitor", "val_acc").replace("val_", "test_")
+        self.results[f"hp/{name}"] = trainer.callback_metrics[name]
+        self.logger.log_hyperparams(pl_module.hparams, self.results)
 
     def names(self, labels):
+        """Return the names of classes (b,), or numbers (b,) or (b, n) as text."""
+        if labels.is_floating_point() and labels.ndim in (1, 2) and not self.class_names:
+            rows = labels.view(len(labels), -1).tolist()
+            return [", ".join(f"{number:.4g}" for number in row) for row in rows]
         if labels.ndim != 1 or labels.is_floating_point():
             raise ValueError("the images have no class labels (b,)")
         return [self.class_names[label] for label in labels]

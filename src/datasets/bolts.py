@@ -1,22 +1,27 @@
-"""CIFAR-10 from Lightning Bolts, adapted to Lightning 2: python run.py --dataset bolts"""
+"""CIFAR-10 from Lightning Bolts, adapted to Lightning 2: configs/data/bolts.yaml"""
 
 import logging
 import warnings
+from functools import cached_property
 from inspect import signature
 
+from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10, VisionDataset
+from torchvision.transforms import v2
 
 from data.check import REQUIRED
 from src.datasets.cifar10 import CIFAR10DataModule
 from src.datasets.image_data_module import ImageDataModule
 from src.utils.errors import UserError
+from src.utils.splits import labels_of
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Bolts warns about most of its own classes
-    from pl_bolts import datamodules
-
-# offered only if this package is installed: pip install -r requirements-bolts.txt
-NEEDS = "pl_bolts"
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Bolts warns about most of its own classes
+        from pl_bolts import datamodules
+except ModuleNotFoundError as error:
+    remedy = "install requirements-bolts.txt in an environment of its own"
+    raise UserError(f"src/datasets/bolts.py needs {error.name}: {remedy}") from None
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +51,45 @@ class BoltsDataModule(ImageDataModule):
 
     bolts_class = "CIFAR10DataModule"
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.bolts = self.make_bolts()
+    @cached_property
+    def bolts(self):
+        made = self.make_bolts()
+        if getattr(made, "dataset_cls", None) is CIFAR10:
+            made.dataset_cls = CIFAR10Files
+        if self.transform is not None:
+            as_bytes = [v2.PILToTensor(), self.transform, v2.ToPILImage()]
+            made.train_transforms = v2.Compose([*as_bytes, made.default_transforms()])
+        return made
+
+    @cached_property
+    def folder(self):  # in data_dir, where torchvision looks for the files
         dataset = getattr(self.bolts, "dataset_cls", None)
-        if dataset is CIFAR10:
-            dataset = self.bolts.dataset_cls = CIFAR10Files
-        # the folder in data_dir where torchvision looks for the files
-        self.folder = getattr(dataset, "base_folder", getattr(dataset, "__name__", None))
-        self.dims, count = tuple(self.bolts.dims), self.bolts.num_classes
+        return getattr(dataset, "base_folder", getattr(dataset, "__name__", None))
+
+    @cached_property
+    def dims(self):
+        return tuple(self.bolts.dims)
+
+    @cached_property
+    def classes(self):
+        dataset, count = getattr(self.bolts, "dataset_cls", None), self.bolts.num_classes
         names = getattr(dataset, "classes", ())
-        self.classes = tuple(names if len(names) == count else map(str, range(count)))
+        return tuple(names if len(names) == count else map(str, range(count)))
+
+    @cached_property
+    def normalization(self):
+        """Mean and standard deviation per channel, which Bolts' own transforms apply."""
+        steps = getattr(self.bolts.default_transforms(), "transforms", [])
+        found = [(tuple(step.mean), tuple(step.std)) for step in steps if hasattr(step, "std")]
+        return found[0] if found else ((), ())
+
+    @property
+    def mean(self):
+        return self.normalization[0]
+
+    @property
+    def std(self):
+        return self.normalization[1]
 
     def make_bolts(self):
         """Return the DataModule; its own loaders are unused, so it gets no loader settings."""
@@ -79,12 +112,18 @@ class BoltsDataModule(ImageDataModule):
             UserError: if Bolts cannot read their files.
         """
         try:
-            self.bolts.setup(stage)
-            if stage == "fit":
+            if stage in ("fit", "validate"):
+                self.bolts.setup("fit")
                 self.train_set = self.bolts.train_dataloader().dataset
                 self.val_set = self.bolts.val_dataloader().dataset
             if stage == "test":
+                self.bolts.setup(stage)
                 self.test_set = self.bolts.test_dataloader().dataset
         except (OSError, RuntimeError) as error:
             missing = f"Bolts' {self.bolts_class} cannot read its data in {self.data_dir}: {error}"
             raise UserError(f"{missing}; download the data before the training") from error
+        if self.folds and stage != "test" and isinstance(self.train_set, Subset):
+            labels = labels_of(self.train_set.dataset)
+            train, val = self.split(len(labels), labels)
+            self.train_set = Subset(self.train_set.dataset, train)
+            self.val_set = Subset(self.val_set.dataset, val)

@@ -1,4 +1,4 @@
-"""CIFAR-10, 60,000 small photos in ten classes: python run.py --dataset cifar10"""
+"""CIFAR-10, 60,000 small photos in ten classes: python run.py data=cifar10"""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MNIST, 70,000 handwritten digits: python run.py --dataset mnist"""
+"""MNIST, 70,000 handwritten digits: python run.py data=mnist"""
 
 from torchvision.datasets import MNIST
 

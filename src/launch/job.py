@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.utils.errors import UserError
+from src.utils.errors import NotSubmittedError, UserError
 
-# the script up to srun, with {{placeholders}}; it does not use --signal, since a signal ends a
-# program that has no handler for it
+# the script up to srun, with {{placeholders}}
 TEMPLATE = Path(__file__).with_name("job.sh")
 # the line with the job id, from sbatch --parsable or from a wrapper that drops this option
 JOB_ID = r"^(?:Submitted batch job )?(\d+)(?:;[\w.-]+| on cluster [\w.-]+)?\s*$"
@@ -34,18 +33,9 @@ def fill(template, values):
     return "\n".join(groups) + "\n\n" + body
 
 
-def in_lines(start, words):
-    """Return a command with one argument per line, quoted for the shell."""
-    return " \\\n    ".join([start, *map(shlex.quote, words)]) + "\n"
-
-
-class NotSubmittedError(UserError):
-    """Slurm has not accepted the job."""
-
-
 @dataclass
 class Job:
-    """The resources that a job requests, named as in Slurm."""
+    """The resources that a job requests from Slurm."""
 
     nodes: int = 1
     tasks_per_node: int = 1
@@ -53,10 +43,12 @@ class Job:
     mem_gb: int = 4  # per node; 0 omits the line, and the site's default applies
     time_min: int = 15
     gres: str = ""  # per node, such as gpu:2
+    signal: str = "USR1"  # announces the time limit
+    lead_s: int = 120  # how long before it
     options: Sequence[str] = ()  # more sbatch options, such as --constraint=a100
 
-    def script(self, name, log_path, number, arguments):
-        """Return the batch script of run `number`, which calls the run's copy of run.py."""
+    def script(self, name, run):
+        """Return the batch script of a run, which calls the copy of the program in its folder."""
         values = {
             "name": name,
             "nodes": self.nodes,
@@ -66,13 +58,12 @@ class Job:
             "mem": f"{self.mem_gb * 1024}M" if self.mem_gb else "",
             "time": f"{self.time_min // 60:02d}:{self.time_min % 60:02d}:00",
             "folder": Path.cwd(),
-            "log_path": log_path,
-            "number": number,
+            "run": run,
+            "signal": f"{self.signal}@{self.lead_s}",
             "option": "\n#SBATCH ".join(self.options),
         }
-        program = shlex.quote(f"{log_path}/version_{number}/code/run.py")
-        command = in_lines(f"srun $PYTHON {program} --local", arguments)
-        return fill(TEMPLATE.read_text(), values) + command
+        program, run = shlex.quote(f"{run}/code/src/main.py"), shlex.quote(run)
+        return fill(TEMPLATE.read_text(), values) + f"srun $PYTHON {program} {run}\n"
 
     def submit(self, script):
         """Pass a script to sbatch and return the job id.

@@ -14,9 +14,15 @@
 # the folder where the job starts; the following paths begin there
 #SBATCH --chdir="{{folder}}"
 # standard output and standard error; a requeued job appends to them
-#SBATCH --output="{{log_path}}/slurm_out_logs/version_{{number}}_%j.out"
-#SBATCH --error="{{log_path}}/slurm_err_logs/version_{{number}}_%j.err"
+#SBATCH --output="{{run}}/job.out"
+#SBATCH --error="{{run}}/job.err"
 #SBATCH --open-mode=append
+# the signal that announces the time limit, and how many seconds before it
+#SBATCH --signal={{signal}}
+# Slurm may start this job again, after a preemption or the loss of a node
+#SBATCH --requeue
+# the folder of the run, for squeue --me --format="%i %T %k"
+#SBATCH --comment="{{run}}"
 # more sbatch options
 #SBATCH {{option}}
 

@@ -1,4 +1,4 @@
-"""Nodes, processes and GPUs: what the arguments request, and what Slurm started."""
+"""Nodes, processes and GPUs: what the settings request, and what Slurm started."""
 
 import os
 import re
@@ -7,23 +7,6 @@ import socket
 from src.launch.site_settings import read_site
 from src.utils.errors import UserError
 from src.utils.slurm import current_job, started_by_srun
-
-
-def batch_size_per_process(hparams):
-    """Return the number of images per process and step.
-
-    Raises:
-        ValueError: with the nearest valid sizes, if batch_size is not divisible.
-    """
-    size, processes = hparams.batch_size, hparams.num_nodes * hparams.devices
-    if size % processes:
-        lower = size - size % processes
-        possible = " or ".join(str(near) for near in (lower, lower + processes) if near)
-        raise ValueError(
-            f"--batch_size {size} is not divisible by {processes} processes (--num_nodes"
-            f" {hparams.num_nodes} x --devices {hparams.devices}); try {possible}"
-        )
-    return size // processes
 
 
 def gpus_per_node(devices):
@@ -46,7 +29,9 @@ def check_tasks(num_nodes, devices):
     Raises:
         UserError: with both numbers and the remedy, if they differ.
     """
-    asked = f"--num_nodes {num_nodes} --devices {devices} need {num_nodes * devices} processes"
+    asked = (
+        f"slurm.num_nodes={num_nodes} slurm.devices={devices} need {num_nodes * devices} processes"
+    )
     if started_by_srun():
         check_step(num_nodes, devices, asked)
     elif current_job():
@@ -58,7 +43,9 @@ def check_tasks(num_nodes, devices):
             without = f"but this process was started without srun: put {srun} before python"
             raise UserError(f"{asked} and the job has {tasks} tasks, {without}")
     elif num_nodes > 1:
-        raise UserError(f"--num_nodes {num_nodes} needs a Slurm job; here, use --num_nodes 1")
+        raise UserError(
+            f"slurm.num_nodes={num_nodes} needs a Slurm job; here, use slurm.num_nodes=1"
+        )
 
 
 def first_number(*names):
@@ -74,7 +61,7 @@ def check_step(num_nodes, devices, asked):
     tasks = first_number("SLURM_NTASKS")
     found = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
     layout = f"--nodes={num_nodes} --ntasks-per-node={devices}"
-    remedy = f"request {layout} from Slurm, or change the arguments"
+    remedy = f"request {layout} from Slurm, or change the settings"
     if (nodes, tasks) != (num_nodes, num_nodes * devices):
         raise UserError(f"{asked}, but srun started {tasks} on {nodes} nodes: {remedy}")
     if "," in found:

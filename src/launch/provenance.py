@@ -10,10 +10,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# whether this program is the copy in a run's folder, which has only what run.py imports
+# whether this program is the copy in a run's folder, which has only what it imports
 IS_COPY = not (ROOT / "cluster").is_dir()
 # what this file writes into the folder of a run
-RECORDS = ("code", "command.txt", "commit.txt", "changes.diff", "packages.txt")
+RECORDS = ("code", "config.yaml", "command.txt", "commit.txt", "changes.diff", "packages.txt")
 
 
 def record_run(folder, arguments):
@@ -25,9 +25,15 @@ def record_run(folder, arguments):
         OSError: if something cannot be written.
     """
     copy_program(folder / "code")
-    command = shlex.join(["python", "run.py", *arguments])
-    (folder / "command.txt").write_bytes(os.fsencode(command + "\n"))
+    record_command(folder, arguments)
     record_commit(folder)
+
+
+def record_command(folder, arguments, mode="w"):
+    """Write the command; mode="a" adds that of a continuation."""
+    command = shlex.join(["python", "run.py", *arguments])
+    with (folder / "command.txt").open(f"{mode}b") as file:
+        file.write(os.fsencode(command + "\n"))
 
 
 def record_packages(folder):
@@ -45,7 +51,9 @@ def record_commit(folder):
         return
     commit = git("rev-parse", "HEAD")
     (folder / "commit.txt").write_text(commit or "unknown: git does not know this folder\n")
-    changes = git("diff", "--no-ext-diff", "HEAD", "--", "run.py", "src", "data", "cluster")
+    changes = git(
+        "diff", "--no-ext-diff", "HEAD", "--", "run.py", "configs", "src", "data", "cluster"
+    )
     if changes:
         (folder / "changes.diff").write_text(changes)
 
@@ -61,7 +69,7 @@ def git(*words):
 
 
 def copy_program(target):
-    """Copy run.py, src, and the other files of the repository that they import."""
+    """Copy src, and the other files of the repository that it imports."""
     shutil.rmtree(target, ignore_errors=True)  # of an earlier run with the same number
     leave_out = shutil.ignore_patterns("__pycache__", ".*")
     try:
@@ -74,7 +82,6 @@ def copy_program(target):
     except shutil.Error as error:  # lists all files that it could not copy
         _, file, reason = error.args[0][0]
         raise OSError(errno.EIO, reason, file) from None
-    shutil.copy(ROOT / "run.py", target)
     to_read = [file.relative_to(target) for file in target.rglob("*.py")]
     while to_read:
         for file in imported_files(to_read.pop()):

@@ -1,54 +1,62 @@
 """Options for sbatch, given after -- on the command line: python run.py -- --constraint=a100"""
 
+from src.config.problems import SettingsError
 from src.utils.errors import UserError
 
-# options that run.py sets itself, by their long and short names -> the argument to use instead
+# options that run.py sets itself, by their long and short names -> the setting to use instead
 SET_BY_RUN_PY = {
-    ("--array", "-a"): "--nb_trials",
+    ("--array", "-a"): None,
     ("--chdir", "-D"): None,
-    ("--cpus-per-task", "-c"): "--num_workers",
-    ("--error", "-e"): "--log_path",
-    ("--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gres"): "--accelerator",
-    ("--job-name", "-J"): "--experiment_name",
-    ("--mail-type", "--mail-user"): "--email",
-    ("--mem", "--mem-per-cpu", "--mem-per-gpu"): "--mem_gb",
-    ("--nodes", "-N"): "--num_nodes",
-    ("--ntasks", "-n", "--ntasks-per-node"): "--devices",
+    ("--comment",): None,
+    ("--cpus-per-task", "-c"): "data.num_workers",
+    ("--error", "-e"): "log_path",
+    ("--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gres"): "trainer.accelerator",
+    ("--job-name", "-J"): "experiment_name",
+    ("--mail-type", "--mail-user"): "slurm.email",
+    ("--mem", "--mem-per-cpu", "--mem-per-gpu"): "slurm.mem_gb",
+    ("--nodes", "-N"): "slurm.num_nodes",
+    ("--ntasks", "-n", "--ntasks-per-node"): "slurm.devices",
     ("--open-mode",): None,
-    ("--output", "-o"): "--log_path",
+    ("--output", "-o"): "log_path",
     ("--parsable",): None,
-    ("--test-only",): "--dry_run",
-    ("--time", "-t"): "--time_min",
+    ("--requeue", "--no-requeue"): "slurm.max_requeues",
+    ("--signal",): "slurm.signal",
+    ("--test-only",): "--dry-run",
+    ("--time", "-t"): "slurm.time_min",
     ("--wait", "-W"): None,
     ("--wrap",): None,
 }
 # short options without a value; another one may follow in the same word: -HN2
 WITHOUT_VALUE = "HIkOQsv"
-RESERVED = {name: argument for names, argument in SET_BY_RUN_PY.items() for name in names}
+RESERVED = {name: setting for names, setting in SET_BY_RUN_PY.items() for name in names}
 
 
-def job_options(hparams):
+def job_options(settings, more):
     """Return the sbatch options that are not fields of Job.
 
-    To make one of them an argument of run.py, declare it in add_job_arguments, and turn it into the
-    option here.
+    To make one of them a setting, declare it in src/config/schema.py and configs/slurm, and turn it
+    into the option here.
 
     Raises:
         UserError: if an option would break the batch script.
     """
-    options = list(hparams.sbatch_options)
-    if hparams.email:
-        options += ["--mail-type=END,FAIL", f"--mail-user={hparams.email}"]
+    try:
+        for option in settings.slurm.options:
+            if option.startswith(("--exp", "--get")):  # a variable can make bash run any program
+                raise ValueError(f"{option:.80} may be given only on the command line, after --")
+        options = [*sbatch_options(settings.slurm.options), *more]
+    except ValueError as error:
+        raise SettingsError([f"slurm.options: {error}"]) from None
+    if settings.slurm.email:
+        options += ["--mail-type=END,FAIL", f"--mail-user={settings.slurm.email}"]
     for option in options:
         if not option.isprintable():
             raise UserError(f"{option!r:.80} cannot be in an #SBATCH line: it is not printable")
     return options
 
 
-def sbatch_options(words, known):
+def sbatch_options(words):
     """Join the words after -- into options, one per #SBATCH line.
-
-    `known` contains the arguments of run.py, so that errors suggest only those that exist.
 
     Raises:
         ValueError: if a word cannot be in the script.
@@ -60,7 +68,7 @@ def sbatch_options(words, known):
                 f"{word!r:.80} cannot be in an #SBATCH line: it contains a special character"
             )
         if word.strip("-") and word.startswith("-"):
-            refuse_reserved(word.partition("=")[0], known)
+            refuse_reserved(word.partition("=")[0])
             option, equals, value = word.partition("=")
             options.append(option + equals + quoted(value) if equals else word)
         elif options and not word.startswith("-") and not set(options[-1]) & set("= "):
@@ -79,7 +87,7 @@ def quoted(value):
     return f'"{value}"' if not value or set(value) & set(" '#") else value
 
 
-def refuse_reserved(option, known):
+def refuse_reserved(option):
     """Refuse an option that run.py sets itself, even if its name is abbreviated, as sbatch allows.
 
     Short options can be combined, and a value can follow directly: -HN2.
@@ -90,6 +98,6 @@ def refuse_reserved(option, known):
         option = "-" + option[1:].lstrip(WITHOUT_VALUE)[:1]
         names = [name for name in RESERVED if name == option]
     if names:
-        argument = RESERVED[names[0]]
-        instead = f"use {argument} instead" if argument in known else "remove it"
+        setting = RESERVED[names[0]]
+        instead = f"use {setting} instead" if setting else "remove it"
         raise ValueError(f"{option} is an option that run.py sets itself: {instead}")

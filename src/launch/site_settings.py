@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from functools import cache
 
+from src.config.values import minutes
 from src.launch.sbatch_options import RESERVED, quoted
 from src.utils.errors import UserError
 
@@ -19,6 +21,7 @@ OPTIONS = {
 }
 
 
+@cache
 def read_site(*names):
     """Return the values that site.sh gives to these variables; "" if it does not set them.
 
@@ -38,16 +41,24 @@ def site_settings():
     return read_site("NO_MEM", *OPTIONS)
 
 
+def time_limit(settings, time_min):
+    """Return the time limit in minutes: that of site.sh, if it has one, or time_min."""
+    try:
+        return minutes(settings["SBATCH_TIMELIMIT"])
+    except ValueError:  # none, or a word such as UNLIMITED
+        return time_min
+
+
 def with_site_settings(script, settings, was_given):
     """Return a batch script with the settings of the site instead of the defaults of run.py.
 
-    The lines that come from the command line stay, so that the script shows what Slurm will do.
+    Settings that were given for this run stay, so that the script shows what Slurm will do.
     """
-    if settings["NO_MEM"] and not was_given("--mem_gb"):
+    if settings["NO_MEM"] and not was_given("slurm.mem_gb"):
         script = re.sub(r"# memory per node\n.*\n", "", script)
     for name, option in OPTIONS.items():
-        value, argument = settings[name], RESERVED[option]
-        if value and not (argument and was_given(argument)):
+        value, setting = settings[name], RESERVED[option]
+        if value and not (setting and was_given(setting)):
             # each of the three options for memory replaces the others
             old = "--mem[a-z-]*" if option.startswith("--mem") else option
             new = f"#SBATCH {option}={quoted(value)}"

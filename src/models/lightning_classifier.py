@@ -1,98 +1,96 @@
-"""Train and evaluate any network: see src/main.py."""
+"""The task of classification, one class per image: see src/main.py."""
 
 import logging
-from inspect import signature
 
-import lightning as L
 import torch
-import torch.nn.functional as F
-from torchmetrics import Accuracy, F1Score, MeanMetric, MetricCollection, Precision, Recall
+from torchmetrics import Accuracy, F1Score, Precision, Recall
 
+from src.models.image_model import ImageModel
 from src.utils.errors import UserError
-from src.utils.registry import find
+from src.utils.targets import TARGET, find_target, parameters
 
 log = logging.getLogger(__name__)
 
 
-class Classifier(L.LightningModule):
+class Classifier(ImageModel):
     """A network that classifies images, with its loss, optimizer and metrics.
 
-    A checkpoint contains all that a prediction needs: the network, dims (c, h, w), the names of the
-    classes, and the mean and std per channel that normalise images in [0, 1].
+    It maps images to one score per class, (b, classes); labels are class numbers (b,), int64. Its
+    hyperparameters are dims (c, h, w), the names of the classes, the mean and std per channel that
+    normalise images in [0, 1], and settings with _target_ (see src/utils/targets.py).
+
+    Raises:
+        UserError: if there are fewer than two classes, or if a part cannot be built.
     """
+
+    monitor, mode = "val_acc", "max"
+    shown = ("loss", "acc")
+    per_image = "one per image and class"
 
     def __init__(
         self,
-        arch,
+        network,
         dims,
         classes,
         mean=(),
         std=(),
-        network_args=None,  # the network's own arguments, by name
-        learning_rate=1e-3,
-        optimizer="Adam",  # class of torch.optim
-        criterion="cross_entropy",  # function of torch.nn.functional
+        *,
+        loss,
+        optimizer,
+        schedule=None,  # none: the learning rate is constant
+        metrics=None,  # name -> settings of a metric, beside those of this class
+        class_weights=None,  # of the loss: one number per class
+        decay_all=False,  # weight decay for norms and biases, too
     ):
         super().__init__()
-        if len(classes) < 2:
+        num_classes = len(classes)
+        if num_classes < 2:
             task = "to recognise one kind of image, add a second class of other images"
-            raise UserError(f"a classifier needs at least two classes, not {len(classes)}: {task}")
+            raise UserError(f"a classifier needs at least two classes, not {num_classes}: {task}")
         self.save_hyperparameters()
-        self.network = find("networks", arch)(dims, len(classes), **(network_args or {}))
-        self.example_input_array = torch.zeros(1, *dims)  # for the sizes in the summary
-        # without checking each batch, which would take longer than counting it
-        task = {"task": "multiclass", "num_classes": len(classes), "validate_args": False}
-        mean_over_classes = {**task, "average": "macro"}
-        in_training = {
-            "loss": MeanMetric(nan_strategy="disable"),  # nan stays nan
-            "acc": Accuracy(**task, average="micro"),
-        }
-        in_evaluation = {
-            **in_training,
-            "precision": Precision(**mean_over_classes),
-            "recall": Recall(**mean_over_classes),
-            "f1": F1Score(**mean_over_classes),
-        }
-        # clones: separate objects per stage, so that no stage counts the images of another
-        self.train_metrics = MetricCollection(in_training).clone(prefix="train_")
-        self.val_metrics = MetricCollection(in_evaluation).clone(prefix="val_")
-        self.test_metrics = MetricCollection(in_evaluation).clone(prefix="test_")
         self.warned_of = set()  # stages in which a class is absent
-
-    def forward(self, images):
-        return self.network(images)
-
-    def configure_optimizers(self):
-        optimizer = getattr(torch.optim, self.hparams.optimizer)
-        # updates all parameters at once; not every optimizer in torch.optim supports it
-        fused = {"fused": True} if "fused" in signature(optimizer).parameters else {}
-        return optimizer(self.parameters(), lr=self.hparams.learning_rate, **fused)
-
-    def training_step(self, batch, batch_idx):
-        return self.step(batch, "train")
-
-    def validation_step(self, batch, batch_idx):
-        return self.step(batch, "val")
-
-    def test_step(self, batch, batch_idx):
-        return self.step(batch, "test")
-
-    def step(self, batch, stage):
-        """Return the loss and the logits of a batch, and add it to the metrics of the epoch."""
-        images, labels = batch
-        logits = self(images)
-        loss = getattr(F, self.hparams.criterion)(logits, labels)
-        # every metric takes the arguments that it knows; the loss counts once per image
-        getattr(self, f"{stage}_metrics").update(
-            preds=logits.detach(),
-            target=labels,
-            value=loss.detach().expand(len(labels)),
+        task = {"task": "multiclass", "num_classes": num_classes}
+        # without checking each batch, which would take longer than counting it
+        unchecked = {**task, "validate_args": False}
+        mean_over_classes = {**unchecked, "average": "macro"}
+        self.build(
+            num_classes,
+            loss=weight_of_classes(loss, class_weights, num_classes),
+            in_training={"acc": Accuracy(**unchecked, average="micro")},
+            in_evaluation={
+                "precision": Precision(**mean_over_classes),
+                "recall": Recall(**mean_over_classes),
+                "f1": F1Score(**mean_over_classes),
+            },
+            offered=task,
         )
-        return {"loss": loss, "logits": logits}
+
+    def columns(self):
+        """Return the names of what `rows` returns: the predicted class, and a score per class."""
+        return ["prediction", *self.hparams.classes]
+
+    def rows(self, outputs):
+        """Return a row per image: the name of its class, and the probabilities of all classes."""
+        names, probabilities = self.hparams.classes, outputs.softmax(dim=1)
+        chosen = probabilities.argmax(dim=1).tolist()
+        return [
+            [names[number], *(f"{value:.6f}" for value in row)]
+            for number, row in zip(chosen, probabilities.tolist(), strict=True)
+        ]
+
+    def label_faults(self, labels):
+        """Yield a sentence for each thing that is wrong with the labels of some images."""
+        count = len(self.hparams.classes)
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            yield f"the labels are {found}, but must be torch.int64 of shape ({len(labels)},)"
+        for label in labels[(labels < 0) | (labels >= count)].tolist():
+            yield f"a label is {label}, but the labels of {count} classes are 0 to {count - 1}"
 
     def log_metrics(self, stage):
-        # the objects, not their values: Lightning computes them, and resets them for the next epoch
-        self.log_dict(getattr(self, f"{stage}_metrics"))
+        if stage != "train":
+            self.warn_of_absent_classes(stage)
+        super().log_metrics(stage)
 
     def warn_of_absent_classes(self, stage):
         """Warn once of the classes that torchmetrics leaves out of the means over classes."""
@@ -112,20 +110,18 @@ class Classifier(L.LightningModule):
                 f" with neither labels nor predictions: {names}"
             )
 
-    def on_validation_epoch_end(self):
-        self.warn_of_absent_classes("val")
-        self.log_metrics("val")
 
-    def on_test_epoch_end(self):
-        self.warn_of_absent_classes("test")
-        self.log_metrics("test")
+def weight_of_classes(loss, class_weights, num_classes):
+    """Return the argument of the loss that weights the classes.
 
-    def on_train_epoch_end(self):
-        self.log_metrics("train")
-        # on_validation_epoch_end would run too early: the training means are not known yet
-        metrics = self.trainer.callback_metrics
-        log.info(
-            f"epoch {self.current_epoch + 1:2d}/{self.trainer.max_epochs}"
-            f"  train loss {metrics['train_loss']:.4f} acc {metrics['train_acc']:.4f}"
-            f"  val loss {metrics['val_loss']:.4f} acc {metrics['val_acc']:.4f}"
-        )
+    Raises:
+        UserError: if there is not one weight per class, or if the loss takes no weights.
+    """
+    if class_weights is None:
+        return {}
+    if len(class_weights) != num_classes:
+        count = len(class_weights)
+        raise UserError(f"class_weights: {count} numbers, but there are {num_classes} classes")
+    if "weight" not in parameters(find_target(loss[TARGET])):
+        raise UserError(f"class_weights: {loss[TARGET]} has no argument weight: set them to null")
+    return {"weight": torch.tensor(class_weights, dtype=torch.float32)}

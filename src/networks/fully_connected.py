@@ -1,4 +1,4 @@
-"""A network of three fully connected layers: python run.py --arch fully_connected"""
+"""A network of three fully connected layers: python run.py network=fully_connected"""
 
 import math
 

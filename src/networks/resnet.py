@@ -1,8 +1,9 @@
-"""torchvision's residual networks by name: python run.py --arch resnet18"""
+"""torchvision's residual networks by name: python run.py network=resnet18"""
 
 import hashlib
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Literal
 
 import torch
 import torchvision
@@ -10,12 +11,20 @@ from torch import nn
 
 from src.utils.errors import UserError
 
-# the names that --arch accepts
+# the names that arch accepts
 NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
-def resnet(arch, dims, num_classes):
-    """Return a network that maps images (b, *dims) to scores (b, num_classes)."""
+def resnet(
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"], dims, num_classes
+):
+    """Return a network that maps images (b, *dims) to scores (b, num_classes).
+
+    Raises:
+        UserError: if arch is not one of NAMES.
+    """
+    if arch not in NAMES:
+        raise UserError(f"network.arch: {arch} is none of {', '.join(NAMES)}")
     network = torchvision.models.get_model(arch)
     # replaces the layer for ImageNet's 1000 classes; 512 features in ResNet-18, 2048 in ResNet-50
     network.fc = nn.Linear(network.fc.in_features, num_classes)
@@ -27,8 +36,8 @@ def resnet(arch, dims, num_classes):
     return network.to(memory_format=torch.channels_last)
 
 
-def load_weights(network, arch):
-    """Load ImageNet weights, except for the last layer, from torch.hub's cache.
+def imagenet_weights(arch, channels):
+    """Return name -> ImageNet weight, from torch.hub's cache.
 
     Raises:
         UserError: if the file is missing from the cache, or damaged.
@@ -37,17 +46,15 @@ def load_weights(network, arch):
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     remedy = f'run "bash src/utils/cache_models.sh {arch}" on a node with internet'
     if not path.is_file():
-        raise UserError(f"--weights DEFAULT: {path} is missing; {remedy}, or use --weights none")
+        raise UserError(f"init_from: {path} is missing; {remedy}, or leave init_from out")
     # the name ends in the first digits of the file's SHA-256 sum: resnet18-f37072fd.pth
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.split("-")[-1]):
-        raise UserError(f"--weights DEFAULT: {path} is damaged; {remedy}")
+        raise UserError(f"init_from: {path} is damaged; {remedy}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, RuntimeError):
-        raise UserError(f"--weights DEFAULT: {path} is not a weights file; {remedy}") from None
-    own = network.state_dict()
+        raise UserError(f"init_from: {path} is not a weights file; {remedy}") from None
     # grey images: the sum of the weights for the three colours
-    if own["conv1.weight"].shape[1] == 1:
+    if channels == 1:
         weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
-    kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-    network.load_state_dict({**own, **kept})
+    return weights

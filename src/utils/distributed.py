@@ -12,46 +12,50 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from src.utils.errors import UserError, exit_at_sigterm
 from src.utils.slurm import started_by_srun
+from src.utils.targets import instantiate
 
 log = logging.getLogger(__name__)
 
 
-def hardware(hparams):
-    """Return Lightning's accelerator and precision.
+def hardware(trainer, devices):
+    """Return Lightning's accelerator and precision, from the trainer settings.
 
     Raises:
-        UserError: if there are too few GPUs, or if an argument needs GPUs and there are none.
+        UserError: if there are too few GPUs, or if a setting needs GPUs and there are none.
     """
-    accelerator, precision, devices = hparams.accelerator, hparams.precision, hparams.devices
+    accelerator, precision = trainer.accelerator, trainer.precision
     num_gpus = torch.cuda.device_count()
     if accelerator == "gpu" and not num_gpus:
-        remedy = "use --accelerator cpu, or a node with GPUs and a PyTorch built for them"
-        raise UserError(f"--accelerator gpu: PyTorch sees no GPU here; {remedy}")
+        remedy = "use trainer.accelerator=cpu, or a node with GPUs and a PyTorch built for them"
+        raise UserError(f"trainer.accelerator=gpu: PyTorch sees no GPU here; {remedy}")
     if accelerator == "auto":
         accelerator = "gpu" if num_gpus else "cpu"
     if accelerator == "gpu" and num_gpus < devices:
         raise UserError(
-            f"--devices {devices}, but this process sees {num_gpus} GPUs: request"
-            f" --gres=gpu:{devices} without --gpus-per-task or --gpu-bind, or lower --devices"
+            f"slurm.devices={devices}, but this process sees {num_gpus} GPUs: request"
+            f" --gres=gpu:{devices} without --gpus-per-task or --gpu-bind, or lower slurm.devices"
         )
     if accelerator == "cpu" and precision == "16-mixed":
-        raise UserError("--precision 16-mixed needs a GPU: on a CPU use 32-true or bf16-mixed")
-    if accelerator == "cpu" and hparams.sync_batchnorm:
-        raise UserError("--sync_batchnorm needs GPUs: on a CPU leave it out")
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU: on a CPU use 32-true or bf16-mixed"
+        )
+    if accelerator == "cpu" and trainer.sync_batchnorm:
+        raise UserError("trainer.sync_batchnorm needs GPUs: on a CPU leave it out")
     if precision == "auto":
         precision = "16-mixed" if accelerator == "gpu" else "32-true"
     return accelerator, precision
 
 
-def log_layout(hparams, accelerator, precision, batches_per_step):
-    """Log how the work is divided; batches_per_step is the Trainer's accumulate_grad_batches."""
-    processes = hparams.num_nodes * hparams.devices
-    images = hparams.batch_size * batches_per_step
+def log_layout(settings, accelerator, precision):
+    """Log how the work is divided."""
+    nodes, devices = settings.slurm.num_nodes, settings.slurm.devices
+    processes, batches = nodes * devices, settings.trainer.accumulate_grad_batches
+    images = settings.data.batch_size * batches
     log.info(
-        f"processes: {processes} (nodes: {hparams.num_nodes}, devices per node:"
-        f" {hparams.devices}), {accelerator}, {precision};"
+        f"processes: {processes} (nodes: {nodes}, devices per node:"
+        f" {devices}), {accelerator}, {precision};"
         f" images per optimizer step: {images}, per process: {images // processes};"
-        f" learning rate: {hparams.learning_rate}"
+        f" learning rate: {getattr(settings.optimizer, 'lr', 'default')}"
     )
     if accelerator == "cpu" and precision == "bf16-mixed" and not cpu_has_bfloat16():
         log.warning("this CPU has no instructions for bfloat16: 32-true is several times faster")
@@ -71,13 +75,16 @@ class Strategy(DDPStrategy):
         signal.signal(signal.SIGTERM, exit_at_sigterm)
 
 
-def strategy(hparams):
+def strategy(settings):
     """Return Lightning's strategy; a process waits at most timeout_min for the others."""
-    if hparams.num_nodes * hparams.devices == 1:
+    if settings.strategy:
+        limit = timedelta(minutes=settings.trainer.timeout_min)
+        return instantiate(settings.strategy.model_dump(by_alias=True), timeout=limit)
+    if settings.slurm.num_nodes * settings.slurm.devices == 1:
         return "auto"
     return Strategy(
-        timeout=timedelta(minutes=hparams.timeout_min),
-        find_unused_parameters=hparams.find_unused_parameters,
+        timeout=timedelta(minutes=settings.trainer.timeout_min),
+        find_unused_parameters=settings.trainer.find_unused_parameters,
     )
 
 

@@ -31,19 +31,30 @@ MEANINGS = {
     r"cannot identify image|image file is truncated|broken (PNG|data)": "an image file is damaged",
     r"Found no valid file for the classes": "the folder of a class contains no images",
     r"parameters that were not used in producing": "some weights take no part in the loss: remove"
-    " them from the network, or use --find_unused_parameters",
-    r"more than 1 value per channel": "batch norm needs two images per batch: change --batch_size",
+    " them from the network, or use trainer.find_unused_parameters=true",
+    "does not have a deterministic implementation": "this network has an operation that is not"
+    " deterministic on GPUs: set trainer.deterministic to false",
+    "does not allow for gradient clipping": "set optimizer.fused to false, or"
+    " trainer.gradient_clip_val to null",
+    r"more than 1 value per channel": "batch norm needs two images per batch: change"
+    " data.batch_size",
     r"EADDRINUSE": "another program uses the port of this training: start the training again",
     r"clients joined|client socket has timed out": "not all processes connected in time:"
     " which one is missing from the log?",
     r"\bgloo\b|NCCL|TCPStore|pair closure|Connection (closed|reset) by peer": "another process"
     " ended or did not answer in time: its last lines say why, unless it was killed or is stuck",
-    r"CUDA out of memory": "the GPU's memory is too small: lower --batch_size",
+    r"CUDA out of memory": "the GPU's memory is too small: lower data.batch_size",
 }
 
 
 class UserError(Exception):
     """A mistake that the user can fix; its text is all that the user sees."""
+
+    code = 1  # of the program that it ends
+
+
+class NotSubmittedError(UserError):
+    """Slurm has not accepted a job."""
 
 
 @contextmanager
@@ -59,7 +70,7 @@ def plain_errors():
         yield
     except UserError as error:
         # from a worker, the text follows a traceback
-        exit_with(str(error).rpartition("UserError: ")[2])
+        exit_with(str(error).rpartition("UserError: ")[2], error.code)
     except KeyboardInterrupt:
         exit_with("interrupted", 130)
     except SystemExit as error:

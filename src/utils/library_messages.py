@@ -13,18 +13,25 @@ HIDDEN = [
     ("The `srun` command", PossibleUserWarning, "lightning.fabric.plugins.environments.slurm"),
     # about curves within an epoch, but this program logs once per epoch
     ("The number of training batches", PossibleUserWarning, "lightning.pytorch.loops.fit_loop"),
-    # images in memory are fetched faster without workers; --num_workers is for other data sets
+    # images in memory are fetched faster without workers; data.num_workers is for other data sets
     (
         "The '.*_dataloader' does not have many workers",
         PossibleUserWarning,
         "lightning.pytorch.trainer.connectors.data_connector",
     ),
-    # --overfit_batches needs the same images in every epoch
+    # trainer.overfit_batches needs the same images in every epoch
     (
         "You requested to overfit but enabled (train|val) dataloader shuffling",
         UserWarning,
         "lightning.pytorch.trainer.connectors.data_connector",
     ),
+    # the training continues exactly where it was interrupted: see src/callbacks/exact_state.py
+    (
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        PossibleUserWarning,
+        "lightning.pytorch.loops.training_epoch_loop",
+    ),
+    ("Checkpoint directory .* exists", UserWarning, "lightning.pytorch.callbacks.model_checkpoint"),
     # about the size of the network in MB, which NetworkSummary does not show
     (
         "Precision .* is not supported by the model summary",

@@ -1,6 +1,8 @@
-"""Find out who started this process: srun, another launcher, or a person in a shell."""
+"""Find out who started this process, and what Slurm says about its job; requeue the job."""
 
+import math
 import os
+import re
 import subprocess
 
 from src.utils.errors import UserError
@@ -74,3 +76,58 @@ def forget_other_launchers():
     of_others = () if started_by_srun() else ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
     for name in (*RANKS, *of_others):
         os.environ.pop(name, None)
+
+
+def time_limit():
+    """Return the time limit of this job, and what is left of it, in seconds; inf if unknown."""
+    if not started_by_srun():
+        return math.inf, math.inf
+    command = ["squeue", "--noheader", "--format=%l %L", f"--jobs={os.environ['SLURM_JOB_ID']}"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        shown = ""
+    limit, _, left = shown.strip().partition(" ")
+    return in_seconds(limit), in_seconds(left)
+
+
+def in_seconds(text):
+    """Return the seconds of a time such as 59:30 or 1-02:00:00; inf if it is no time."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not match:
+        return math.inf
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def requeue():
+    """Put the job of this process back into the queue; return "", or why that failed."""
+    job, array = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array:  # only this task of the array
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=60
+        )
+    except FileNotFoundError:
+        return "this node has no scontrol"
+    except subprocess.TimeoutExpired:
+        return "scontrol did not answer within 60 s"
+    said = " ".join(done.stderr.split())
+    return f"scontrol requeue {job}: {said:.300}" if done.returncode else ""
+
+
+def restarts():
+    """Return how often Slurm has started this job again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+def refuse_more_restarts(max_requeues):
+    """Check how often Slurm has started this job again.
+
+    Raises:
+        UserError: if that is more often than allowed, for example because each attempt fails.
+    """
+    if started_by_srun() and restarts() > max_requeues:
+        found = f"Slurm has started this job again {restarts()} times"
+        raise UserError(f"{found}, and slurm.max_requeues is {max_requeues}: see attempts.jsonl")

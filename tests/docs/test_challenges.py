@@ -60,6 +60,20 @@ OBJECTIVES = {
         "distinguish the global batch from the batch per process": "accumulate",
         "read the first lines of a distributed job's log, and find out why a job hangs": "hang",
     },
+    9: {
+        "let a job save, return to the queue and continue by itself, at its time limit or when"
+        " another job needs its node": "was_interrupted",
+        "read from a run's folder and from sacct when and why it was interrupted": "has_one_curve",
+        "continue a run yourself with --resume, also for more epochs": "keep",
+    },
+    10: {
+        "describe an experiment in a file, and say which file each setting comes"
+        " from": "has_own_experiment",
+        "train it with several seeds, and start a run from the file of another one": "has_seeds",
+        "use any class by its path, such as a network, a schedule or an"
+        " augmentation": "augmentation",
+        "test a checkpoint, and predict the classes of images": "has_predictions",
+    },
 }
 
 
@@ -110,6 +124,8 @@ def test_a_challenge_is_checked_before_and_after_its_solution(number, name):
     # git restore leaves new files behind
     undo = f"git apply --reverse {patch}\n" if is_new_file(ROOT / patch) else "git restore .\n"
     assert solution.count(undo) == 1
+    assert solution.count("`git stash --include-untracked`") == 1
+    assert solution.count("`git stash pop` brings") == 1
     assert solution.endswith("\n</details>\n\n")
 
 
@@ -127,7 +143,9 @@ def test_a_solution_applies_to_its_lesson_and_is_shown_on_its_page(patch, tmp_pa
     shown = re.findall(r"^```diff\n((?:.*\n)*?)```$", section(int(number), name), re.MULTILINE)
 
     assert done.returncode == 0, done.stderr
-    assert all(file in ("run.py", "run.sh") or file.startswith("src/") for file in files)
+    assert all(
+        file in ("run.py", "run.sh") or file.startswith(("src/", "configs/")) for file in files
+    )
     assert changed_lines("".join(shown)) == changed_lines(text)
     context = {line for line in "".join(shown).splitlines() if line not in ("", "...")}
     assert context <= set(text.splitlines())

@@ -34,7 +34,7 @@ def test_quoted_code_is_in_the_lesson(number):
     sides = {"+": files[number], "-": files.get(number - 1)}
 
     for kind, text in blocks(TEXTS[number].partition("<details>")[0]):
-        if kind == "python" or text.startswith(("#SBATCH", "set -euo")):
+        if kind in ("python", "yaml") or text.startswith(("#SBATCH", "set -euo")):
             assert is_part_of_a_file(text.rstrip("\n"), files[number]), text
         if kind == "diff":
             for line in text.splitlines():
@@ -70,6 +70,19 @@ def test_a_lesson_says_how_to_connect_a_new_shell_to_the_practice_cluster(number
     assert '`eval "$(cluster/practice env)"`' in run_it
 
 
+@pytest.mark.parametrize("number", [number for number in TEXTS if number > 1])
+def test_a_page_says_what_to_do_if_edits_come_along_into_its_lesson(number):
+    get_the_code = TEXTS[number].split("\n## Get the code\n")[1].split("\n## ")[0]
+
+    assert f"git switch {BRANCHES[number]}\n" in get_the_code
+    assert (
+        "If git refuses or prints lines that begin with `M` (edits from a challenge, which would"
+        " come along), or if you are lost:"
+        f" `python3 start_lesson.py {number}` saves your work and starts this lesson in its"
+        " original state."
+    ) in get_the_code.replace("\n", " ")
+
+
 def test_lesson_1_explains_what_squeue_shows_of_a_job_without_a_plan():
     for shown in ("`(None)`", "`N/A`", "`(null)`"):
         assert shown in TEXTS[1]
@@ -79,14 +92,15 @@ def test_lesson_1_explains_what_squeue_shows_of_a_job_without_a_plan():
 
 
 @pytest.fixture(scope="module")
-def log_of(module_clone):
+def log_of(module_clone, warm_python):
     """Return a function that trains a lesson on the sample, and returns its log."""
     logs = {}
 
     def train(number, *arguments):
         if (number, arguments) not in logs:
             module_clone.git("switch", "--quiet", BRANCHES[number])
-            done = module_clone.run(sys.executable, "run.py", "--local", *arguments)
+            folder = module_clone.folder
+            done = warm_python.run("run.py", "--local", *arguments, cwd=folder, timeout=300)
             assert done.returncode == 0, done.stderr
             logs[number, arguments] = done.stdout
         return logs[number, arguments]

@@ -19,7 +19,9 @@ from src.launch.layout import gpus_per_node
 
 PAGE = (ROOT / "docs/sites.md").read_text()
 SITE_FILES = re.findall(r"^ *```bash no-run site\.sh\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)
-CHECK = re.search(r"^```bash no-run check\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1]
+WITHOUT_MEM = re.search(r"^```bash no-run without-mem\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[
+    1
+]
 DEFINITION = (ROOT / "cluster/apptainer.def").read_text()
 WORDS = ["--experiment_name=two words", '--note=it\'s $HOME; "quoted" *']
 
@@ -38,11 +40,6 @@ exec "$REAL_PYTHON" "$@"
 """,
     # an srun that is called with one word instead of several finds no such program
     "srun": 'printf "%s\\n" "srun $1" >>"$RECORD"; exec "$@"',
-    # as sbatch --wait does with a script on its standard input
-    "sbatch": """
-for word; do case $word in --output=*) out=${word#--output=} ;; esac; done
-SLURM_JOB_ID=1 bash -s >"$out" 2>&1
-""",
 }
 PYTHON = 'export SEEN_IN="$(cd "$(dirname "$0")" && pwd)"; exec "$REAL_PYTHON" "$@"'
 # a shell function, as on a cluster; it prints what it is told, as some modules do
@@ -117,7 +114,7 @@ def expected(lines, site):
 
 
 def launcher_script():
-    return Job().script("two words", "logs/two words", 0, WORDS)
+    return Job().script("two words", "logs/two words/version_0", WORDS)
 
 
 def lesson_1_script():
@@ -170,21 +167,6 @@ def test_lesson_1_runs_with_the_lines_of_the_page(site, lines):
     assert json_of(done)[0] == expected(lines, site)
 
 
-@pytest.mark.parametrize("lines", SITE_FILES)
-def test_the_check_of_the_page_tells_whether_python_works(site, lines, tmp_path):
-    site.write(lines)
-    packages = tmp_path / "packages"
-    (packages / "torch").mkdir(parents=True)
-    (packages / "torch/__init__.py").write_text("from . import cuda\n__version__ = '2.14.1'\n")
-    (packages / "torch/cuda.py").write_text("def device_count():\n    return 2\n")
-    (packages / "lightning.py").write_text("__version__ = '2.6.6'\n")
-
-    done = site.run(CHECK, PYTHONPATH=str(packages))
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "2.14.1 2.6.6 2 GPUs"
-
-
 @pytest.mark.parametrize("lines", [text for text in SITE_FILES if "GRES" in text])
 def test_the_name_of_a_gpu_stands_in_the_script(site, lines, monkeypatch):
     site.write(lines)
@@ -193,7 +175,7 @@ def test_the_name_of_a_gpu_stands_in_the_script(site, lines, monkeypatch):
     gres = gpus_per_node(2)
 
     name = re.search(r"export GRES=(\S+)", lines)[1]
-    assert f"#SBATCH --gres={name}:2\n" in Job(gres=gres).script("hpc", "logs/hpc", 0, [])
+    assert f"#SBATCH --gres={name}:2\n" in Job(gres=gres).script("hpc", "logs/hpc/version_0", [])
 
 
 @pytest.mark.parametrize("lines", [text for text in SITE_FILES if "APPTAINER_BIND" in text])
@@ -217,6 +199,21 @@ def test_a_missing_image_is_named(site, lines):
     assert done.returncode == 1
     assert "which does not run Python here: see the error above" in done.stderr
     assert "FATAL: no image " in done.stderr
+
+
+def test_a_site_that_refuses_mem_gets_run_sh_without_that_line(site):
+    site.write(WITHOUT_MEM)
+    (site.root / "run.sh").write_text(lesson_1_script())
+    site.install(site.bin / "sbatch", """printf '%s\\n' "$@"; [ -t 0 ] || cat""")
+
+    done = site.run(
+        "source site.sh; sbatch --nodes=2 run.sh 'two words'; sbatch --wrap=ls </dev/null"
+    )
+
+    kept = [line for line in lesson_1_script().splitlines() if "SBATCH --mem" not in line]
+    assert len(kept) == len(lesson_1_script().splitlines()) - 1
+    words = ["--nodes=2", "/dev/stdin", "two words"]
+    assert done.stdout.splitlines() == [*words, *kept, "--wrap=ls"]
 
 
 def test_a_line_with_an_unset_variable_is_read_as_in_a_login_shell(site):

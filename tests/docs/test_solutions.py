@@ -17,14 +17,11 @@ from clone import ROOT
 
 pytestmark = pytest.mark.slow
 BRANCHES = {int(path.name.split("-")[0]): path.stem for path in ROOT.glob("lessons/*-*.txt")}
-# run.py with weights of our own in place of those that torchvision names
+# weights of our own in place of those that torchvision names
 WITH_OTHER_WEIGHTS = """
-import sys
 import torchvision
-import run
-default = type("Default", (), {"url": f"https://example.org/{sys.argv.pop(1)}"})
+default = type("Default", (), {"url": "https://example.org/NAME"})
 torchvision.models.get_model_weights = lambda arch: type("Known", (), {"DEFAULT": default})
-run.main()
 """
 
 
@@ -45,9 +42,10 @@ def solve(module_clone):
 
 
 @pytest.fixture
-def train(module_clone):
-    def train(*arguments, program=("run.py", "--local")):
-        done = module_clone.run(sys.executable, *program, *arguments)
+def train(module_clone, warm_python):
+    def train(*arguments, before="", **env):
+        words = ["run.py", "--local", *arguments]
+        done = warm_python.run(*words, cwd=module_clone.folder, before=before, timeout=300, **env)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -93,18 +91,16 @@ def test_a_data_set_with_other_choices_is_recognised(solve, train, challenge):
     assert challenge("four-choices").startswith("PASS 5/5: challenge four-choices (")
 
 
-def test_only_the_last_layer_is_trained(
-    solve, train, challenge, module_clone, monkeypatch, tmp_path
-):
+def test_only_the_last_layer_is_trained(solve, train, challenge, tmp_path):
     weights = tmp_path / "hub/checkpoints/weights.pth"
     weights.parent.mkdir(parents=True)
     torch.save(torchvision.models.resnet18().state_dict(), weights)
     name = f"resnet18-{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}.pth"
     weights.rename(weights.with_name(name))
-    monkeypatch.setitem(module_clone.env, "TORCH_HOME", str(tmp_path))
-    program = ("-c", WITH_OTHER_WEIGHTS, name, "--local", "--weights=DEFAULT")
-    arguments = ("--max_epochs=2", "--limit_train_batches=2", "--limit_val_batches=1")
+    before = WITH_OTHER_WEIGHTS.replace("NAME", name)
+    arguments = ["--weights=DEFAULT", "--max_epochs=2"]
+    arguments += ["--limit_train_batches=2", "--limit_val_batches=1"]
     with solve(7, "last-layer"):
-        train(*arguments, program=program)
+        train(*arguments, before=before, TORCH_HOME=str(tmp_path))
 
     assert challenge("last-layer").startswith("PASS 3/3: challenge last-layer (")

@@ -1,46 +1,67 @@
-"""The subclass that docs/what-now.md shows, in a clone: make test."""
+"""The subclass and the settings that docs/what-now.md shows, in a clone: make test."""
 
 import re
 import sys
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from clone import ROOT
+from clone import ROOT, epochs
 
 PAGE = (ROOT / "docs/what-now.md").read_text()
 [(NAME, CODE)] = re.findall(r"^`(src/\S+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S)
-START = "            CleanStart(),\n"
-EDITS = {
-    "from src.models.lightning_classifier import Classifier\n": (
-        "from lightning.pytorch.callbacks import LearningRateMonitor\n"
-        "from src.models.cosine_classifier import CosineClassifier\n"
-    ),
-    "    model = Classifier(\n": "    model = CosineClassifier(\n",
-    START: f"{START}            LearningRateMonitor(),\n",
-}
+EXPERIMENTS = PAGE.partition("## Experiments without code\n")[2].partition("\n## ")[0]
+# overrides __init__ as the page says that one should not
+PASSES_ON = """
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+"""
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_subclass_lowers_the_learning_rate_along_a_cosine(module_clone):
-    module_clone.git("switch", "--quiet", "8-distributed-training")
-    (module_clone.folder / NAME).write_text(CODE)
-    main = module_clone.folder / "src/main.py"
-    text = main.read_text()
-    for old, new in EDITS.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    main.write_text(text)
+@pytest.fixture(scope="module")
+def run(module_clone):
+    """Return a function that calls run.py in a clone with the file of the page."""
 
-    done = module_clone.run(
-        *(sys.executable, "run.py", "--local", "--experiment_name=cosine", "--no-plots"),
-        *("--arch=fully_connected", "--dataset=mnist", "--max_epochs=2", "--devices=2"),
-    )
+    def run(*words):
+        return module_clone.run(sys.executable, "run.py", *words)
+
+    (module_clone.folder / NAME).write_text(CODE)
+    return run
+
+
+def test_the_subclass_trains_on_other_images_and_is_tested(run):
+    path = re.search(r"(model=src[\w.]+)\"", CODE)[1]
+    small = ["data=mnist", "network=fully_connected", "trainer.max_epochs=1", "plots=false"]
+    assert f"python run.py experiment_name=noisy seed=1,2 {path}\n" in PAGE
+
+    plain, noisy = (run("--local", *small, *words) for words in ([], [path]))
+
+    for done in (plain, noisy):
+        assert done.returncode == 0, done.stderr
+        assert "test loss" in done.stdout
+    assert epochs(noisy.stdout)[0][0] != epochs(plain.stdout)[0][0]
+
+
+def test_a_subclass_that_passes_arguments_on_is_refused(run, module_clone):
+    message = re.search(r"refuses it \((.*?)\)", PAGE)[1]
+    file = module_clone.folder / NAME.replace("noisy", "careless")
+    file.write_text(f"{CODE}{PASSES_ON}")
+    words = ["data=mnist", "model=src.models.careless_classifier.NoisyClassifier"]
+
+    done = run("--local", *words)
+    file.unlink()
+
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", re.findall("`([^`]*=[^`]*)`", EXPERIMENTS), ids=lambda words: words
+)
+def test_the_settings_in_the_table_are_accepted(run, setting):
+    done = run(setting, "--dry-run")
 
     assert done.returncode == 0, done.stderr
-    folder = module_clone.folder / "logs/cosine/version_0"
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    rates = [event.value for event in events.Scalars("lr-Adam")]
-    assert rates == pytest.approx([0.001, 0.0005])
-    assert (folder / "code" / NAME).read_text() == CODE
+    assert "#SBATCH" in done.stdout

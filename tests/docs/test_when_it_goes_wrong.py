@@ -498,3 +498,74 @@ def test_lesson_8_without_a_gpu(lesson):
 
     shows("lessons/8", "--accelerator gpu", refused)
     assert "epoch  1/1" in trained
+
+
+# --- lesson 10: settings
+
+
+def experiment(lesson, text):
+    (lesson.folder / "configs/experiment/mine.yaml").write_text(text)
+
+
+@pytest.mark.slow
+@on_lesson(10)
+def test_lesson_10_with_a_setting_outside_its_section(lesson):
+    given = lesson.fails("run.py", "--dry-run", "max_epochs=3")
+    experiment(lesson, "# @package _global_\ntrainer:\nmax_epochs: 3\n")
+    in_file = lesson.fails("run.py", "--dry-run", "experiment=mine")
+    advice("lessons/10", "... max_epochs is not", "use the name in the message")
+    name = re.search(r"did you mean (\S+)\?", given)[1]
+    right = lesson.works("run.py", "--print-config", f"{name}=3")
+
+    shows("lessons/10", "... max_epochs is not", is_refused(given))
+    shows("lessons/10", "... max_epochs is not", in_file)
+    assert "configs/experiment/mine.yaml:3: " in in_file
+    assert re.search(r"  max_epochs: 3 +# command line\n", right)
+
+
+@pytest.mark.slow
+@on_lesson(10)
+def test_lesson_10_with_an_argument_of_lesson_9(lesson):
+    refused = lesson.fails("run.py", "--dry-run", "--max_epochs=3")
+    setting = advice("lessons/10", "run.py: unknown option", "trainer.max_epochs=3")
+
+    shows("lessons/10", "run.py: unknown option", is_refused(refused))
+    assert "max_epochs: 3 " in lesson.works("run.py", "--print-config", setting)
+
+
+@pytest.mark.slow
+@on_lesson(10)
+def test_lesson_10_with_an_experiment_without_its_first_line(lesson):
+    text = "defaults:\n  - override /data: mnist\n"
+    experiment(lesson, text)
+    refused = lesson.fails("run.py", "--dry-run", "experiment=mine")
+    line = advice("lessons/10", "... the first line of an", "# @package _global_")
+    experiment(lesson, f"{line}\n{text}")
+    composed = lesson.works("run.py", "--print-config", "experiment=mine")
+
+    shows("lessons/10", "... the first line of an", is_refused(refused))
+    assert "_target_: src.datasets.mnist.MNISTDataModule" in composed
+
+
+@pytest.mark.slow
+@on_lesson(10)
+def test_lesson_10_with_a_class_of_a_package_that_is_not_trusted(lesson):
+    words = ["run.py", "--dry-run", "callbacks.own._target_=json.JSONDecoder"]
+    refused = lesson.fails(*words)
+    setting = advice("lessons/10", "... is not in a trusted package", "trusted")
+    accepted = lesson.works(*words, f"{setting}=[json]")
+
+    shows("lessons/10", "... is not in a trusted package", is_refused(refused))
+    assert "#SBATCH" in accepted
+
+
+@pytest.mark.slow
+@on_lesson(10)
+def test_lesson_10_with_a_list_on_this_machine(lesson):
+    refused = lesson.fails("run.py", "--local", "seed=1,2")
+    advice("lessons/10", "these lists describe 2 runs", "give one value of each")
+    listed = lesson.works("run.py", "--dry-run", "seed=1,2")
+
+    shows("lessons/10", "these lists describe 2 runs", is_refused(refused))
+    assert "# run 2: logs/cifar10/version_N-seed_2\n" in listed
+    assert not (lesson.folder / "logs").exists()

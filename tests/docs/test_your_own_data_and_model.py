@@ -1,6 +1,7 @@
-"""The files that docs/your-own-data-and-model.md adds, in a clone: make test."""
+"""What docs/your-own-data-and-model.md adds and runs, in a clone: make test."""
 
 import ast
+import csv
 import re
 import shutil
 import sys
@@ -13,9 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from clone import ROOT, epochs, final_accuracy
 
 PAGE = (ROOT / "docs/your-own-data-and-model.md").read_text()
-FILES = dict(re.findall(r"^`(src/\S+\.py)`:\n\n```python\n(.*?)^```", PAGE, re.M | re.S))
-BLOCKS = re.findall(r"^```(?:python|output)\n(.*?)^```", PAGE, re.M | re.S)
+NAMED = r"`((?:src|configs)/[\w./]+)`[^`]*?:\n\n```(?:python|yaml)\n(.*?)^```"
+FILES = dict(re.findall(NAMED, PAGE, re.M | re.S))
+BLOCKS = re.findall(r"^```(?:python|output|yaml|text)\n(.*?)^```", PAGE, re.M | re.S)
+COMMANDS = re.findall(r"^python run\.py (.*?[^\\])\n", PAGE, re.M | re.S)
 COLOURS = {"daisy": (200, 200, 200), "rose": (190, 60, 60), "violet": (100, 60, 190)}
+COUNT = 60  # photos per class
+HERE = "--local"
+
+pytestmark = pytest.mark.slow
 
 
 def block(beginning):
@@ -24,229 +31,193 @@ def block(beginning):
     return found
 
 
-LOAD, PREDICT = block("from src.models"), block("mean, std = ")
+def command(*words):
+    """Return the settings of the first command of the page that contains these words."""
+    found = next(text for text in COMMANDS if all(word in text for word in words))
+    return [word.strip("'") for word in found.replace("\\\n", " ").split()]
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Make one folder per class, with noisy photos of its colour in different sizes."""
-    rng, data = np.random.default_rng(0), tmp_path_factory.mktemp("data")
-    for part, count in (("train", 60), ("test", 21)):
-        for kind, colour in COLOURS.items():
-            folder = data / "flowers" / part / kind
-            folder.mkdir(parents=True)
-            for number in range(count):
-                size = (24 + number % 3, 30, 3)
-                pixels = np.clip(rng.normal(colour, 50, size), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    return data
+LOAD = block("from src.models")
+[LOOK] = [text for text in BLOCKS if re.search("^mean, std = ", text, re.M)]
 
 
 @pytest.fixture(scope="module")
 def clone(module_clone):
-    module_clone.git("switch", "--quiet", "8-distributed-training")
+    """A clone with the files of the page, and one folder of noisy photos per class."""
+    rng, folder = np.random.default_rng(0), module_clone.folder
     for name, text in FILES.items():
-        (module_clone.folder / name).write_text(text)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    targets = ["file,split,target"]
+    for target, (kind, colour) in enumerate(COLOURS.items()):
+        (folder / "data/flowers" / kind).mkdir(parents=True)
+        for number in range(COUNT):
+            size = (24 + number % 3, 30, 3)
+            pixels = np.clip(rng.normal(colour, 50, size), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"data/flowers/{kind}/{number}.png")
+            part = "test" if number < 6 else "val" if number < 12 else "train"
+            targets.append(f"{kind}/{number}.png,{part},{target - 1}")
+    assert block("file,split").startswith(targets[0])
+    (folder / "data/flowers/ages.csv").write_text("\n".join(targets) + "\n")
     return module_clone
 
 
-@pytest.mark.parametrize("shape", [[], ["--devices=2", "--num_workers=2"]], ids=["one", "two"])
-def test_two_new_files_are_all_it_takes(clone, photos, shape):
-    arguments = ["--dataset=flowers", "--arch=small_cnn", "--max_epochs=4", "--batch_size=16"]
+@pytest.fixture(scope="module")
+def train(clone):
+    def train(*words):
+        done = clone.run(sys.executable, "run.py", HERE, *words)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
 
-    done = clone.run(
-        *(sys.executable, "run.py", "--local", f"--data_dir={photos}"),
-        *("--learning_rate=0.01", *arguments, *shape),
+    return train
+
+
+@pytest.fixture(scope="module")
+def trained(train, clone):
+    """The log of the page's experiment with its network and callback, and the folder of the run."""
+    log = train(
+        "experiment=flowers", "network=small_cnn", "callbacks=epoch_time", "optimizer.lr=0.01"
     )
-
-    assert done.returncode == 0, done.stderr
-    assert len(epochs(done.stdout)) == 4
-    assert final_accuracy(done.stdout) > 0.6
-    # a multiple of 1/63: every test image was counted once
-    assert (final_accuracy(done.stdout) * 63 + 0.01) % 1 < 0.02
-    logs = re.search(r"logs: (\S+)", done.stdout)[1]
-    assert list((clone.folder / logs).glob("events.*"))
-    edited = clone.git("status", "--porcelain", "-uall").split()[1::2]
-    assert (
-        sorted(edited) == sorted(FILES) == ["src/datasets/flowers.py", "src/networks/small_cnn.py"]
-    )
+    return log, clone.folder / re.search(r"logs: (\S+)", log)[1]
 
 
-def test_the_checkpoint_is_loaded_as_the_page_says(clone, photos):
-    [checkpoint, *_] = clone.folder.glob("logs/flowers/*/checkpoints/*.ckpt")
+def test_photos_need_no_code_and_a_network_or_a_callback_one_file(trained, clone):
+    log, folder = trained
+
+    assert set(FILES) == {
+        "configs/experiment/flowers.yaml",
+        "configs/network/small_cnn.yaml",
+        "configs/callbacks/epoch_time.yaml",
+        "src/networks/small_cnn.py",
+        "src/datasets/arrays.py",
+        "src/callbacks/epoch_time.py",
+    }
+    edited = clone.git("status", "--porcelain", "-uall").split()
+    assert edited[::2] == ["??"] * len(FILES)
+    assert set(edited[1::2]) == set(FILES)
+    assert len(epochs(log)) == 4
+    assert final_accuracy(log) > 0.6
+    # a multiple of 1/18: a tenth of each class is the test
+    assert (final_accuracy(log) * COUNT * 3 / 10 + 0.01) % 1 < 0.02
+    events = EventAccumulator(str(folder)).Reload()
+    assert [0 < event.value < 600 for event in events.Scalars("epoch_seconds")] == [True] * 4
+
+
+def test_other_photos_are_recognised_with_the_settings_of_the_run(trained, train, clone):
+    _, folder = trained
+    new = clone.folder / "data/new"
+    new.mkdir()
+    for kind in COLOURS:
+        shutil.copy(clone.folder / f"data/flowers/{kind}/0.png", new / f"{kind}.png")
+    words = command("stage=predict")
+
+    log = train(*[word.replace("logs/flowers/version_0", str(folder)) for word in words[1:]])
+
+    written = clone.folder / re.search(r"logs: (\S+)", log)[1] / "predict.csv"
+    rows = list(csv.DictReader(written.read_text().splitlines()))
+    assert [row["file"] for row in rows] == [f"data/new/{kind}.png" for kind in COLOURS]
+    assert {row["prediction"] for row in rows} <= set(COLOURS)
+    for row in rows:
+        assert sum(float(row[kind]) for kind in COLOURS) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_checkpoint_is_loaded_as_the_page_says(trained, clone):
+    checkpoint = trained[1] / "checkpoints/best.ckpt"
+    # imports nothing: the blocks of the page must do it
     program = f"checkpoint = {str(checkpoint)!r}\n{LOAD}"
-    program += "import torch\nprint(model(torch.zeros(5, 3, 24, 24)).shape)\n"
-    program += f"print(model.hparams.network_args)\nimages = torch.rand(5, 3, 24, 24)\n{PREDICT}"
+    program += "images = model.example_input_array.new_ones(5, 3, 48, 48)\n"
+    program += f"print(model(images).shape)\nprint(model.hparams.network)\n{LOOK}"
 
     done = clone.run(sys.executable, "-c", program)
 
     assert done.returncode == 0, done.stderr
-    shape, network_args, guesses = done.stdout.splitlines()
-    assert (shape, network_args) == ("torch.Size([5, 3])", "{'width': 32}")
+    shape, network, guesses = done.stdout.splitlines()
+    assert shape == "torch.Size([5, 3])"
+    assert ast.literal_eval(network)["width"] == 32
     names = ast.literal_eval(guesses)
     assert len(names) == 5
     assert set(names) <= set(COLOURS)
 
 
-def test_the_help_shows_the_network_arguments_as_on_the_page(clone):
-    shown = clone.run(sys.executable, "run.py", "--arch", "small_cnn", "--help")
-    other = clone.run(sys.executable, "run.py", "--arch=resnet18", "--width=8", "--dry-run")
+def test_numbers_are_predicted_instead_of_classes(train):
+    log = train(*command("model=regressor"), "trainer.max_epochs=2", "plots=false")
 
-    assert block("only for --arch=small_cnn:") in shown.stdout
-    assert other.returncode == 2
-    assert "unknown argument --width" in other.stderr
+    assert len(re.findall(r"epoch  \d/2 .* mae ", log)) == 2
+    assert re.search(r"test loss [\d.]+ mae [\d.]+", log)
 
 
-def test_a_custom_argument_is_declared_once(clone):
-    file = clone.folder / "src/launch/arguments.py"
-    place = 'def add_training_arguments(parser):\n    parser.begin_group("training")\n'
-    declared = block('parser.add_argument(\n        "--weight_decay"')
-    text = file.read_text()
-    assert text.count(place) == 1
+def test_a_network_of_torchvision_is_fitted_to_the_classes(train):
+    log = train(
+        *command("network=torchvision"), "trainer.max_epochs=1", "trainer.limit_train_batches=1"
+    )
 
-    file.write_text(text.replace(place, place + declared))
-    script = clone.run(sys.executable, "run.py", "--dry-run", "--weight_decay=0.5")
-    shown = clone.run(sys.executable, "run.py", "--help")
-    clone.git("checkout", "--quiet", ".")
-
-    assert "    --weight_decay=0.5 \\\n" in script.stdout, script.stderr
-    assert "weight decay of the optimizer, an L2 penalty (default: 0.0)" in shown.stdout
+    assert re.search(r"Linear .*\[1, 3\]", log)
 
 
-def test_a_custom_job_argument_becomes_an_sbatch_option(clone):
-    declared = block('parser.add_argument(\n        "--constraint"')
-    turned = block("if hparams.constraint:")
-    arguments = clone.folder / "src/launch/arguments.py"
-    options = clone.folder / "src/launch/sbatch_options.py"
-    edits = {
-        arguments: ('    parser.begin_group("job", launch_only=True)\n', declared),
-        options: ("    options = list(hparams.sbatch_options)\n", turned),
-    }
-    for file, (place, added) in edits.items():
-        text = file.read_text()
-        assert text.count(place) == 1
-        file.write_text(text.replace(place, place + added))
-    imported = "from src.launch.argument_types import word\n"
-    text = arguments.read_text().replace("import argparse\n", "import argparse\n" + imported, 1)
-    arguments.write_text(text)
+def test_several_callbacks_and_a_callback_of_lightning_can_be_named(clone):
+    [words] = re.findall(r"`'(callbacks=\[.*?\])'`", PAGE)
 
-    script = clone.run(sys.executable, "run.py", "--dry-run", "--constraint=a100&nvlink")
-    refused = clone.run(sys.executable, "run.py", "--dry-run", "--constraint=a100; rm")
-    clone.git("checkout", "--quiet", ".")
-
-    assert "#SBATCH --constraint=a100&nvlink\n" in script.stdout, script.stderr
-    assert script.stdout.count("a100") == 1
-    assert "'a100; rm' is not a feature of nodes, such as a100" in refused.stderr
-
-
-def test_a_custom_callback_needs_a_file_and_a_list_entry(clone):
-    file, main = clone.folder / "src/callbacks/epoch_time.py", clone.folder / "src/main.py"
-    file.write_text(block('"""Log how long each epoch takes'))
-    text = main.read_text().replace("CleanStart(),\n", "CleanStart(), EpochTime(),\n")
-    main.write_text(f"from src.callbacks.epoch_time import EpochTime\n{text}")
-    short = ["--arch=fully_connected", "--max_epochs=2", "--experiment_name=timed"]
-
-    done = clone.run(sys.executable, "run.py", "--local", *short)
-    clone.git("checkout", "--quiet", ".")
-    file.unlink()
+    done = clone.run(sys.executable, "run.py", "experiment=flowers", words, "--print-config")
 
     assert done.returncode == 0, done.stderr
-    events = EventAccumulator(str(clone.folder / "logs/timed/version_0")).Reload()
-    assert [0 < event.value < 600 for event in events.Scalars("epoch_seconds")] == [True, True]
+    assert "_target_: src.callbacks.epoch_time.EpochTime" in done.stdout
+    assert "_target_: lightning.pytorch.callbacks.EarlyStopping" in done.stdout
 
 
-def without_first_class(flowers):
-    shutil.rmtree(flowers / "test/daisy")
+def test_arguments_of_a_network_are_checked_without_a_declaration(clone):
+    right, wrong = (command(f"SmallCNN network.{name}=64") for name in ("width", "widths"))
+
+    accepted = clone.run(sys.executable, "run.py", *right, "--print-config")
+    refused = clone.run(sys.executable, "run.py", *wrong, "--dry-run")
+
+    assert "  width: 64" in accepted.stdout, accepted.stderr
+    assert refused.returncode == 2
+    assert refused.stderr == block("command line: network.widths")
 
 
-def with_one_class(flowers):
-    for name in ("rose", "violet"):
-        shutil.rmtree(flowers / f"train/{name}")
-
-
-def with_a_cut_photo(flowers):
-    photo = flowers / "train/rose/1.png"
-    photo.write_bytes(photo.read_bytes()[:300])
-
-
-def with_a_text_file(flowers):
-    (flowers / "test/rose/1.png").write_text("not a photo")
-
-
-def with_16_bits(flowers):
-    pixels = np.full((24, 24), 40000, np.uint16)
-    Image.fromarray(pixels).save(flowers / "train/violet/2.png")
-
-
-def with_an_empty_class(flowers):
-    (flowers / "train/aster").mkdir()
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (
-            without_first_class,
-            block("src/datasets/flowers.py, test set: ").replace("data/flowers", "FLOWERS"),
-        ),
-        (
-            with_one_class,
-            "a classifier needs at least two classes, not 1: to recognise one kind of image, add a"
-            " second class of other images",
-        ),
-        (with_a_cut_photo, "FLOWERS/train/rose/1.png is not an image, or damaged: "),
-        (with_a_text_file, "FLOWERS/test/rose/1.png is not an image, or damaged: "),
-        (
-            with_16_bits,
-            "FLOWERS/train/violet/2.png has I;16 pixels: convert it to 8 bits per channel",
-        ),
-        (with_an_empty_class, "the folder of a class contains no images (FileNotFoundError: "),
-    ],
-)
-def test_wrong_photos_are_refused_in_one_sentence(clone, photos, tmp_path, change, sentence):
-    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    change(tmp_path / "flowers")
-
-    done = clone.run(
-        *(sys.executable, "run.py", "--local", f"--data_dir={tmp_path}", "--num_workers=2"),
-        *("--dataset=flowers", "--arch=small_cnn", "--max_epochs=1", "--batch_size=27"),
+def test_classes_of_other_packages_must_be_trusted(clone, tmp_path):
+    """A package of the same name stands for timm."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm/__init__.py").write_text(
+        "def create_model(model_name, **kwargs):\n    pass\n"
     )
+    words, env = command("timm"), {**clone.env, "PYTHONPATH": str(tmp_path)}
 
-    assert done.returncode == 1
-    assert done.stderr.startswith(sentence.replace("FLOWERS", f"{tmp_path}/flowers"))
-    assert done.stderr.count("\n") == 1
-    assert "epoch  1/" not in done.stdout
+    trusted = clone.run(sys.executable, "run.py", *words, "--dry-run", env=env)
+    refused = clone.run(sys.executable, "run.py", *words[:-1], "--dry-run", env=env)
 
-
-def test_a_missing_test_set_is_reported_before_the_training(clone, photos):
-    file = clone.folder / "src/datasets/flowers.py"
-    file.write_text(FILES["src/datasets/flowers.py"].replace("self.test_set =", "test_set ="))
-
-    done = clone.run(
-        *(sys.executable, "run.py", "--local", f"--data_dir={photos}"),
-        *("--dataset=flowers", "--arch=small_cnn", "--max_epochs=1", "--devices=2"),
-    )
-    file.write_text(FILES["src/datasets/flowers.py"])
-
-    assert done.returncode == 1
-    assert "src/datasets/flowers.py: setup creates no test_set\n" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "epoch  1/" not in done.stdout
+    assert words[-1] == "trusted=[timm]"
+    assert trusted.returncode == 0, trusted.stderr
+    assert refused.returncode == 2
+    assert "add it to trusted in configs/config.yaml" in refused.stderr
 
 
-@pytest.mark.parametrize("missing", ["train", "test"])
-def test_missing_photos_are_reported_in_one_sentence(clone, tmp_path, missing):
-    for kind in ("rose", "violet") if missing == "test" else ():
-        (tmp_path / "flowers/train" / kind).mkdir(parents=True)
+def test_data_of_another_kind_are_one_file(train, clone):
+    folder, rng = clone.folder / "data/arrays", np.random.default_rng(0)
+    words = [re.search(r"run\.py (data=[\w.]+)", FILES["src/datasets/arrays.py"])[1]]
+    words += ["network=fully_connected", "slurm.devices=2", "trainer.max_epochs=2", "plots=false"]
+    missing = clone.run(sys.executable, "run.py", HERE, *words)
+    folder.mkdir()
+    for part, count in (("train", 200), ("test", 40)):
+        labels = rng.integers(0, 2, count)
+        images = rng.integers(0, 100, (count, 16, 16)) + 100 * labels[:, None, None]
+        np.save(folder / f"{part}_images.npy", images.astype(np.uint8))
+        np.save(folder / f"{part}_labels.npy", labels)
 
-    done = clone.run(
-        *(sys.executable, "run.py", "--local", f"--data_dir={tmp_path}"),
-        *("--dataset=flowers", "--arch=small_cnn"),
-    )
+    log = train(*words)
 
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"{tmp_path}/flowers/{missing} is missing: unpack the photos there"
-    )
+    assert missing.returncode == 1
+    assert "data/arrays/train_images.npy is missing: copy the arrays there\n" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    assert final_accuracy(log) > 0.8
+
+
+def test_an_option_of_sbatch_can_be_in_an_experiment(clone):
+    file = clone.folder / "configs/experiment/constrained.yaml"
+    file.write_text(f"# @package _global_\n{block('slurm:')}")
+
+    script = clone.run(sys.executable, "run.py", "experiment=constrained", "--dry-run")
+    file.unlink()
+
+    assert "#SBATCH --constraint=a100\n" in script.stdout, script.stderr

@@ -1,19 +1,19 @@
-"""Shared by the tests of injected faults: a login node on lesson 8, and the page they check."""
+"""Shared by the tests of injected faults: a login node, and the page they check."""
 
 import re
 
 import pytest
 
-from clone import ROOT
+from clone import ARGUMENTS_LESSON, ROOT
 
 PAGE = ROOT / "docs/troubleshooting.md"
 
 
 @pytest.fixture
 def login_node(module_login_node):
-    """The finished program, unchanged and without logs."""
+    """The program of lesson 9, unchanged and without logs."""
     module_login_node.clone.git("checkout", "--quiet", ".")
-    module_login_node.clone.git("switch", "--quiet", "8-distributed-training")
+    module_login_node.clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     module_login_node.clone.git("clean", "--quiet", "-d", "--force", "-x", "logs", "lightning_logs")
     return module_login_node
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import multiprocessing
 
+from clone import ARGUMENTS_LESSON
 from practice_cluster import wait_until
 from src.utils.errors import explain
 
-LAST = "8-distributed-training"
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 FAST = ["--arch=fully_connected", "--max_epochs=1"]
@@ -33,7 +33,9 @@ def small_disk(login_node):
 
 
 def test_f13_a_full_disk_is_explained_and_keeps_the_last_checkpoint(login_node, page, small_disk):
-    job = login_node.submit_run_sh(LAST, "--ntasks-per-node=1", args=["--log_path=small", *LASTING])
+    job = login_node.submit_run_sh(
+        ARGUMENTS_LESSON, "--ntasks-per-node=1", args=["--log_path=small", *LASTING]
+    )
 
     login_node.wait(job)
 
@@ -50,14 +52,15 @@ def test_f13_a_full_disk_is_explained_and_keeps_the_last_checkpoint(login_node, 
     )
     checkpoints = map(str, small_disk.rglob("*.ckpt"))
     found = login_node.clone.run(sys.executable, "-c", program, *checkpoints).stdout
-    assert found.count("whole") == 1, found
+    assert found.count("whole") >= 1, found
+    assert "cut" not in found, found
 
 
-@pytest.mark.parametrize("branch", ["3-improved-data-loading", LAST])
+@pytest.mark.parametrize("branch", ["3-improved-data-loading", ARGUMENTS_LESSON])
 def test_f14_too_little_shared_memory_is_explained(login_node, page, branch):
     login_node.clone.git("switch", "--quiet", branch)
     program = "-m src.main"
-    if branch == LAST:
+    if branch == ARGUMENTS_LESSON:
         program = f"run.py --local --num_workers=2 {' '.join(FAST)}"
     private = f"mount -t tmpfs -o size=256k tmpfs /dev/shm && exec {sys.executable} {program}"
 

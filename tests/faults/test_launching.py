@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from clone import ARGUMENTS_LESSON
 from page_rows import shows
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -15,10 +16,7 @@ FAST = ["--arch=fully_connected", "--max_epochs=1"]
 
 
 def left_behind(login_node):
-    return [
-        *login_node.folder.glob("logs/*/version_*"),
-        *login_node.folder.glob("logs/*/slurm_scripts/*"),
-    ]
+    return list(login_node.folder.glob("logs/*/*"))
 
 
 REFUSED = {
@@ -126,15 +124,13 @@ def test_f17_ten_launches_at_once_get_ten_jobs_and_ten_folders(login_node):
     login_node.run([*nodes, "state=resume"])
 
     assert [launch.returncode for launch in launches] == [0] * 10, outputs
-    found = [
-        re.fullmatch(r"job (\d+) -> logs/cifar10 \(version_(\d)\)\n", out) for out, _ in outputs
-    ]
+    found = [re.fullmatch(r"job (\d+) -> logs/cifar10/version_(\d)\n", out) for out, _ in outputs]
     jobs, versions = {match[1] for match in found}, {match[2] for match in found}
     assert (len(jobs), versions) == (10, set("0123456789"))
     assert {line.split()[0] for line in queued} == jobs
-    scripts = {path.name for path in login_node.folder.glob("logs/cifar10/slurm_scripts/*")}
-    assert scripts == {f"version_{number}.sh" for number in range(10)}
-    assert {line.rsplit("/", 1)[1] for line in queued} == scripts
+    scripts = {str(path) for path in login_node.folder.glob("logs/cifar10/version_*/job.sh")}
+    assert {line.split(" ", 1)[1] for line in queued} == scripts
+    assert len(scripts) == 10
 
 
 def test_f23_a_missing_environment_fails_the_job_in_one_sentence(login_node, page):
@@ -146,7 +142,7 @@ def test_f23_a_missing_environment_fails_the_job_in_one_sentence(login_node, pag
     page("The environment is missing", log)
 
 
-@pytest.mark.parametrize("branch", ["1-simple-model-training", "8-distributed-training"])
+@pytest.mark.parametrize("branch", ["1-simple-model-training", ARGUMENTS_LESSON])
 def test_f23_a_job_submitted_from_another_folder_fails_in_one_sentence(
     login_node, page, tmp_path, branch
 ):

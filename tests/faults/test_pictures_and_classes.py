@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from clone import ARGUMENTS_LESSON
+
 # 30 classes, of which the images show 29
 MANY_CLASSES = """
 import torch
@@ -25,7 +27,7 @@ class ManyClassesDataModule(ImageDataModule):
 
 @pytest.mark.slow
 def test_too_many_classes_and_an_absent_class_are_reported(module_clone, page):
-    module_clone.git("switch", "--quiet", "8-distributed-training")
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     (module_clone.folder / "src/datasets/many_classes.py").write_text(MANY_CLASSES)
     command = ["run.py", "--local", "--dataset=many_classes", "--arch=fully_connected"]
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from clone import ROOT, Hostile, make_clone
+from clone import ARGUMENTS_LESSON, ROOT, Hostile, make_clone
 from login_node import SlurmLoginNode
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -70,7 +70,7 @@ def test_hostile_weights_run_nothing(login_node, page, tmp_path):
 def test_a_hostile_checkpoint_runs_nothing(login_node, page):
     done = login_node.clone.run(sys.executable, "run.py", "--local", *FAST)
     assert done.returncode == 0, done.stderr
-    [good] = login_node.folder.glob("logs/**/epoch*.ckpt")
+    [good] = login_node.folder.glob("logs/**/best.ckpt")
     checkpoint = torch.load(good, weights_only=True)
     hostile = login_node.folder / "hostile.ckpt"
     torch.save({**checkpoint, "callbacks": Hostile()}, hostile)
@@ -95,7 +95,9 @@ def test_f16_a_folder_name_that_contains_commands_runs_nothing(
     name = """it's $(touch PWNED); a folder * `touch PWNED` #SBATCH & é"""
     home = tmp_path / name
     home.mkdir()
-    login_node = SlurmLoginNode(practice_cluster, make_clone(course, sample_data, home))
+    clone = make_clone(course, sample_data, home)
+    clone.git("switch", "--quiet", ARGUMENTS_LESSON)
+    login_node = SlurmLoginNode(practice_cluster, clone)
 
     [job] = login_node.launch_jobs("--num_nodes=2", *FAST)
     state = login_node.wait(job)

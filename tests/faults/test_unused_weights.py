@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from clone import final_accuracy
+from clone import ARGUMENTS_LESSON, final_accuracy
 
 TWO_HEADS = """
 from torch import nn
@@ -23,7 +23,7 @@ class TwoHeads(nn.Module):
 
 @pytest.mark.slow
 def test_unused_weights_in_several_processes_name_an_argument_of_run_py(module_clone, page):
-    module_clone.git("switch", "--quiet", "8-distributed-training")
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     (module_clone.folder / "src/networks/two_heads.py").write_text(TWO_HEADS)
     command = [sys.executable, "run.py", "--local", "--arch=two_heads", "--devices=2"]
     short = ["--max_epochs=1", "--limit_train_batches=3"]

@@ -38,6 +38,8 @@ def open_browser(profile):
     options.binary_location = PACKAGES["chromium"]
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
+    # for get_log("performance"): what the pages request
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # the path, so that Selenium downloads none
     driver = webdriver.Chrome(
         options=options, service=webdriver.ChromeService(PACKAGES["chromium-driver"])

@@ -16,6 +16,12 @@ from practice_cluster import SITE
 from processes import SHOW_STACKS, output_of
 
 ROOT = Path(__file__).resolve().parents[2]
+# the branch whose program is that of the root
+LAST_LESSON = max(
+    ROOT.glob("lessons/*.txt"), key=lambda file: int(file.name.partition("-")[0])
+).stem
+# the last lesson whose settings are arguments of run.py, such as --arch=resnet34
+ARGUMENTS_LESSON = "9-requeue-and-resume"
 EPOCH_LINE = re.compile(
     r"epoch +(\d+)/\d+  train loss ([\d.]+) acc ([\d.]+)  val loss ([\d.]+) acc ([\d.]+)"
 )
@@ -76,7 +82,9 @@ def clean_environment(home: Path) -> dict[str, str]:
     # make exports what its command line sets
     ours += ("PYTHON3", "TORCH", "INSTALLER", "PIP_ARGS", "CPU_INDEX", "MADE_WITH")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**env, "HOME": str(home), "VENV": sys.prefix, "GIT_CONFIG_NOSYSTEM": "1"}
+    # one thread: the tests run side by side, and threads that wait for each other keep a core busy
+    ours = {"HOME": str(home), "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    return {**env, **ours, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +102,9 @@ def course(tmp_path_factory):
     return source
 
 
-def make_clone(course: Clone, sample_data: Path, home: Path) -> Clone:
+def make_clone(course: Clone, sample_data: Path, home: Path, folder: Path | None = None) -> Clone:
     """Clone the course into a new home, build its lesson branches, and copy the sample data."""
-    folder = home / "hpc-starter"
+    folder = folder or home / "hpc-starter"
     course.git("clone", "--quiet", str(course.folder), str(folder))
     cloned = Clone(folder, {**course.env, "HOME": str(home)})
     cloned.git("config", "user.name", "A Learner")

@@ -4,6 +4,7 @@ It contains the files that the lesson's program writes and, where there is a clu
 answer as Slurm does.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from clone import ROOT
@@ -21,9 +23,19 @@ FILES = lessons(ROOT)
 LESSONS = sorted(FILES)
 BRANCHES = {int(path.name.split("-")[0]): path.stem for path in ROOT.glob("lessons/*-*.txt")}
 TAGS = ["train_loss", "train_acc", "val_loss", "val_acc"]
+UNFINISHED = ("RUNNING", "PENDING", "SIGNALING")
 PICTURES = ["images/confusion_matrix", "images/examples", "images/predictions"]
 # lesson -> the runs that its page asks for: experiment, settings, test accuracy on sample and full
 DIGITS, PHOTOS, RESNET = (0.95, 0.97), (0.2, 0.45), (0.75, 0.76)
+SETTINGS = {
+    "seed": 1234,
+    "stage": ["fit", "test"],
+    "data.batch_size": 64,
+    "network._target_": "src.networks.fully_connected.FullyConnected",
+    "optimizer.weight_decay": 0.01,
+    "schedule._target_": "torch.optim.lr_scheduler.CosineAnnealingLR",
+}
+MOBILENET = {"network._target_": "torchvision.models.mobilenet_v3_small"}
 RUNS = {
     1: [("", {}, DIGITS)],
     2: [("", {}, DIGITS)],
@@ -43,6 +55,12 @@ RUNS = {
         ("cifar10", {"dataset": "cifar10", "arch": "fully_connected"}, PHOTOS),
     ],
     8: [("cifar10", {"dataset": "cifar10", "num_nodes": 2, "devices": 2}, RESNET)],
+    9: [("interrupted", {"dataset": "cifar10", "arch": "resnet18"}, RESNET)],
+    10: [
+        *(("mine", {**SETTINGS, "seed": seed}, DIGITS) for seed in (1234, 1, 2)),
+        ("mobilenet", {**SETTINGS, **MOBILENET}, DIGITS),
+        ("mine", {**SETTINGS, "stage": ["test", "predict"]}, DIGITS),
+    ],
 }
 
 
@@ -57,6 +75,7 @@ class Learner:
         shutil.copy(ROOT / "check.py", folder)
         shutil.copytree(ROOT / "checks", folder / "checks")
         self.states = {}
+        self.run_folders = {}  # job -> folder of its run, which Slurm knows from lesson 9 on
         self.job = 10
         self.git("init", "--quiet", f"--initial-branch={BRANCHES[lesson]}")
         self.program(lesson, folder)
@@ -91,6 +110,7 @@ class Learner:
         job=True,
         lesson=None,
         empty=False,
+        attempts=2,
     ):
         self.job += 1
         lesson = lesson or self.lesson
@@ -116,9 +136,37 @@ class Learner:
             errors.parent.mkdir(parents=True, exist_ok=True)
             errors.write_text(says)
         if folder and not empty:
-            self.fill(folder, lesson, {**settings, "max_epochs": of}, experiment)
+            epochs_setting = "trainer.max_epochs" if lesson > 9 else "max_epochs"
+            self.fill(folder, lesson, {**settings, epochs_setting: of}, experiment)
             if ended:
-                (folder / "DONE.json").write_text(json.dumps({"steps": 220, "test_acc": test}))
+                done = {"epochs": of, "steps": 220, "test_acc": test}
+                (folder / "DONE.json").write_text(json.dumps(done))
+            if lesson > 8:
+                self.interrupt(folder, epochs, attempts if epochs else 0, job)
+
+    def interrupt(self, folder, epochs, attempts, job=True):
+        """Let a run look as if its job had been interrupted in the middle of some epochs."""
+        steps = [22 * epochs * k // max(attempts, 1) for k in range(attempts + 1)]
+        lines = [
+            {"job": str(self.job) if job else None, "restart": k, "from_step": a, "to_step": b}
+            for k, (a, b) in enumerate(itertools.pairwise(steps))
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "attempts.jsonl").write_text(text)
+        self.draw(folder, [22 * (k + 1) for k in range(epochs)])
+        for path in folder.glob("checkpoints/*.ckpt"):
+            path.rename(path.with_name("best.ckpt"))
+        for name in ("last", "previous"):
+            shutil.copy(folder / "checkpoints/best.ckpt", folder / f"checkpoints/{name}.ckpt")
+
+    def draw(self, folder, steps):
+        """Replace the curves of a run."""
+        for path in folder.glob("events.*"):
+            path.unlink()
+        with SummaryWriter(str(folder)) as writer:
+            for tag in TAGS:
+                for step in steps:
+                    writer.add_scalar(tag, 1, step)
 
     def places(self, lesson, experiment, job):
         """Return the folder, the log and the error log of a run."""
@@ -133,6 +181,11 @@ class Learner:
         folder.mkdir(parents=True)
         if not job:
             return folder, None, None
+        if lesson > 8:
+            (folder / "job.sh").write_text("#!/bin/bash\n")
+            self.program(lesson, folder / "code")
+            self.run_folders[self.job] = folder.relative_to(self.folder)
+            return folder, folder / "job.out", folder / "job.err"
         (logs / "slurm_scripts").mkdir(exist_ok=True)
         (logs / f"slurm_scripts/version_{number}.sh").write_text("#!/bin/bash\n")
         name = f"version_{number}_{self.job}"
@@ -141,8 +194,11 @@ class Learner:
     def fill(self, folder, lesson, settings, experiment):
         folder.mkdir(parents=True, exist_ok=True)
         settings = {"experiment_name": experiment, "learning_rate": 0.001, **settings}
-        hparams = "".join(f"{name}: {value}\n" for name, value in settings.items())
-        (folder / "hparams.yaml").write_text(f"{hparams}dims:\n- 1\n- 28\n")
+        if lesson > 9:
+            self.configure(folder, settings)
+        else:
+            hparams = "".join(f"{name}: {value}\n" for name, value in settings.items())
+            (folder / "hparams.yaml").write_text(f"{hparams}dims:\n- 1\n- 28\n")
         if lesson > 3:
             self.program(lesson, folder / "code")
         (folder / "checkpoints").mkdir(exist_ok=True)
@@ -152,6 +208,20 @@ class Learner:
             for tag in (*TAGS, *(PICTURES if lesson > 4 else ())):
                 writer.add_scalar(tag, 1, 1)
         (folder / "fit-profile.txt").write_text("FIT Profiler Report\n")
+
+    def configure(self, folder, settings):
+        """Write what run.py writes from lesson 10 on; a.b is the setting b in the section a."""
+        config = {}
+        for name, value in settings.items():
+            *sections, last = name.split(".")
+            section = config
+            for part in sections:
+                section = section.setdefault(part, {})
+            section[last] = value
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (folder / "command.txt").write_text("python run.py experiment=mine\n")
+        if "predict" in settings.get("stage", ()):
+            (folder / "predict.csv").write_text("file,prediction,0\ndigits/1.png,1 - one,0.1\n")
 
     def check(self, *words, slurm=True):
         if slurm:
@@ -168,14 +238,19 @@ class Learner:
         cases = "".join(
             f"*{job}*) echo {state} ;;\n"
             for job, state in self.states.items()
-            if kind and (kind == "FINISHED" or state in ("RUNNING", "PENDING"))
+            if kind and (kind == "FINISHED" or state in UNFINISHED)
         )
         rows = "".join(
-            f"echo '{job}|./run.sh|{self.folder}'; "
+            f"echo '{job}  {self.folder}/slurm.%j.out  '; "
             for job, state in self.states.items()
-            if state in ("RUNNING", "PENDING")
+            if state in UNFINISHED
         )
-        cases = f"*--me*%o*) {rows or ':'} ;;\n{cases}"
+        folders = "".join(
+            f"echo '{job}|{self.folder}|{folder}'; "
+            for job, folder in self.run_folders.items()
+            if self.states.get(job) in UNFINISHED
+        )
+        cases = f"*--me*STDOUT*) {rows or ':'} ;;\n*--me*%k*) {folders or ':'} ;;\n{cases}"
         (self.bin / name).write_text(f'#!/bin/bash\ncase "$*" in\n{cases}esac\n')
         (self.bin / name).chmod(0o755)
 
@@ -189,7 +264,8 @@ def fails(done, *words):
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.startswith("FAIL after "), done.stdout
     starts = [line.partition(":")[0].strip() for line in done.stdout.splitlines()]
-    assert starts[1:] == ["found", "expected", "try"], done.stdout
+    assert starts[1:4] == ["found", "expected", "try"], done.stdout
+    assert set(starts[4:]) <= {"newer"}, done.stdout
     for word in words:
         assert word in done.stdout, done.stdout
     assert done.stderr == ""

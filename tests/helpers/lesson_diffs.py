@@ -16,9 +16,9 @@ import layers
 
 # lines that a step may insert and delete in the training code: src/ without new files,
 # src/launch and src/utils/errors.py
-BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 60}
+BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 60, 9: 225, 10: 1030}
 MOVING = 6  # the lesson in which moved lines do not count
-LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66}
+LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66, 9: 135, 10: 970}
 ERRORS = "src/utils/errors.py"
 ERRORS_BUDGET = 42
 NEW_FILES = {
@@ -50,10 +50,30 @@ NEW_FILES = {
         "src/utils/distributed.py": 130,
         "src/utils/data_shares.py": 130,
     },
+    9: {
+        "src/callbacks/exact_state.py": 190,
+        "src/callbacks/interruption.py": 200,
+        "src/launch/resume.py": 118,
+        "src/utils/attempts.py": 90,
+        "src/utils/checkpoints.py": 94,
+        "src/utils/stop_signal.py": 27,
+    },
+    10: {
+        "configs/*": 70,
+        "src/callbacks/averaging.py": 120,
+        "src/config/*": 300,
+        "src/datasets/*": 265,
+        "src/launch/*": 140,
+        "src/models/*": 180,
+        "src/networks/build.py": 105,
+        "src/stages.py": 85,
+        "src/training.py": 225,
+        "src/utils/*": 240,
+    },
 }
 # maximum number of lines of src/main.py, from this lesson on
-MAIN = {1: 130, 2: 180, 5: 230, 6: 130}
-MAX_REWRITE_RATIO = 1.4
+MAIN = {1: 130, 2: 180, 5: 230, 6: 130, 9: 165, 10: 45}
+MAX_REWRITE_RATIO = 2
 COLORS = {"old": "red", "new": "green", "oldMoved": "blue", "newMoved": "cyan"}
 CLEAN = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 SIGNS = {"31": ("-", False), "32": ("+", False), "34": ("-", True), "36": ("+", True)}

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,15 +79,14 @@ class SlurmLoginNode(PracticeCluster):
         return re.findall(r"^job (\d+) -> logs/", done.stdout, re.MULTILINE)
 
     def log(self, job, kind="out"):
-        [path] = self.folder.glob(f"logs/*/slurm_{kind}_logs/*_{job}.{kind}")
-        return path.read_text()
+        return Path(self.show(job)[f"Std{kind.title()}"]).read_text()
 
     def wait_for_training(self, job):
         """Wait for the end of the first epoch."""
 
         def has_begun():
-            logs = self.folder.glob(f"logs/*/slurm_out_logs/*_{job}.out")
-            return any("epoch  1/" in log.read_text() for log in logs)
+            log = Path(self.show(job)["StdOut"])
+            return log.exists() and "epoch  1/" in log.read_text()
 
         wait_until(has_begun, 120, "the first epoch")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from clone import ROOT
 
-PAGES = [*(f"lessons/{number}" for number in range(1, 9)), "practice-cluster"]
+PAGES = [*(f"lessons/{number}" for number in range(1, 11)), "practice-cluster"]
 
 
 class Row(NamedTuple):

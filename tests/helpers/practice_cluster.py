@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,8 +104,9 @@ class PracticeCluster:
 
     def show(self, job_id: str) -> dict[str, str]:
         """Return the fields of `scontrol show job`."""
-        words = self.run(["scontrol", "--oneliner", "show", "job", job_id]).split()
-        return dict(word.split("=", 1) for word in words if "=" in word)
+        shown = self.run(["scontrol", "--oneliner", "show", "job", job_id]).strip()
+        # a path may contain spaces
+        return dict(field.split("=", 1) for field in re.split(r" (?=[A-Z][\w:/]*=)", shown))
 
     def state_of(self, job_id: str) -> str:
         return self.show(job_id)["JobState"]

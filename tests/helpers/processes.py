@@ -1,4 +1,4 @@
-"""What the processes of a test are doing if they do not end."""
+"""Processes that tests start: the signals that end them, and what they do if they do not end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typing import AnyStr
 
 # Python prints the stacks of its threads at SIGABRT
 SHOW_STACKS = {"PYTHONFAULTHANDLER": "1"}
+
+
+def accept_signals() -> None:
+    """Undo what children inherit if the tests run under nohup, or in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def output_of(process: subprocess.Popen[AnyStr], timeout: float | None) -> tuple[AnyStr, AnyStr]:

@@ -59,7 +59,7 @@ class WarmPython:
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         # a file may change twice within the second that Python's caches of bytecode can tell
-        self.env = {**env, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env = {**env, "PYTHONDONTWRITEBYTECODE": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.server = subprocess.Popen([sys.executable, "-c", SERVER], env=self.env, **pipes)
 

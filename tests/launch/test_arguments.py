@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 import run as run_py
-from clone import ROOT, Clone, copy_working_tree
+from clone import ROOT, Clone
+from programs import LESSON_9
 from src.launch.argument_types import minutes
 from src.launch.layout import gpus_per_node
+from src.launch.parser import Parser
 from src.launch.sbatch_options import sbatch_options
 from src.utils import registry
 from src.utils.errors import UserError
@@ -20,7 +22,7 @@ KNOWN = ["--num_nodes", "--mem_gb", "--time_min", "--experiment_name", "--dry_ru
 
 
 class Program:
-    """The finished program, called in this process, since its imports take seconds.
+    """The program of lesson 9, called in this process, since its imports take seconds.
 
     It uses a copy of the networks and data sets, to which a test may add files.
     """
@@ -28,9 +30,9 @@ class Program:
     def __init__(self, folder, monkeypatch, capsys):
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
         for name in ("networks", "datasets"):
-            shutil.copytree(ROOT / "src" / name, folder / "src" / name)
+            shutil.copytree(LESSON_9 / "src" / name, folder / "src" / name)
         monkeypatch.setattr(registry, "SRC", folder / "src")
-        monkeypatch.chdir(ROOT)
+        monkeypatch.chdir(LESSON_9)
 
     def run(self, *args):
         """Call run.py; return its exit code, what it printed, and its error message."""
@@ -111,8 +113,8 @@ def test_a_time_in_days_reaches_the_script(program):
         (["--qos", ""], ['--qos=""']),
         (["-HOp", "gpu"], ["-HOp gpu"]),
         (["--exclude=n[1-3]", "--exclusive"], ["--exclude=n[1-3]", "--exclusive"]),
-        (["--comment=two words"], ['--comment="two words"']),
-        (["--comment", "a # b"], ['--comment="a # b"']),
+        (["--wckey=two words"], ['--wckey="two words"']),
+        (["--wckey", "a # b"], ['--wckey="a # b"']),
         (["--time-min=5", "--nodelist=n1"], ["--time-min=5", "--nodelist=n1"]),
         ([], []),
     ],
@@ -142,10 +144,10 @@ def test_words_after_two_dashes_become_sbatch_options(words, expected):
         (["--parsable"], "remove it"),
         (["--array=1-3"], "remove it"),
         (["a100"], "'a100' after -- is not an sbatch option: options begin with a dash"),
-        (["--comment=a\n#SBATCH --nodes=9"], "cannot be in an #SBATCH line"),
-        (['--comment="'], "cannot be in an #SBATCH line"),
-        (["--comment=a\\"], "cannot be in an #SBATCH line"),
-        (["--comment=\0"], "cannot be in an #SBATCH line"),
+        (["--wckey=a\n#SBATCH --nodes=9"], "cannot be in an #SBATCH line"),
+        (['--wckey="'], "cannot be in an #SBATCH line"),
+        (["--wckey=a\\"], "cannot be in an #SBATCH line"),
+        (["--wckey=\0"], "cannot be in an #SBATCH line"),
     ],
 )
 def test_options_that_run_py_sets_or_that_break_the_script_are_refused(words, sentence):
@@ -212,7 +214,8 @@ def test_the_help_has_groups_units_defaults_and_an_example(program):
 
     groups = re.findall(r"^([a-z]+):$", text, re.MULTILINE)
     assert groups == [
-        *("options", "logs", "data", "network", "training", "distributed", "debugging", "job")
+        *("options", "logs", "data", "network", "training", "distributed", "debugging"),
+        *("interruption", "job"),
     ]
     assert "Example: python run.py --" in text
     words = " ".join(text.split())
@@ -237,9 +240,9 @@ ARGUMENT = """    parser.add_argument(
 
 @pytest.fixture
 def copy(course, sample_data, tmp_path):
-    """A copy of the finished program that a test may edit."""
-    copy_working_tree(tmp_path)
-    return Clone(tmp_path, {**course.env, "DATA_DIR": str(sample_data)})
+    """A copy of lesson 9 that a test may edit."""
+    folder = shutil.copytree(LESSON_9, tmp_path / "copy")
+    return Clone(folder, {**course.env, "DATA_DIR": str(sample_data)})
 
 
 def declare(copy, begin_group):
@@ -269,7 +272,7 @@ def test_an_argument_is_added_in_one_place(copy):
         "import sys, torch; checkpoint = torch.load(sys.argv[1], weights_only=True)\n"
         "print(checkpoint['hyper_parameters']['warmup_steps'])"
     )
-    [checkpoint] = folder.glob("checkpoints/*.ckpt")
+    [checkpoint] = folder.glob("checkpoints/best.ckpt")
     assert copy.run(sys.executable, "-c", reader, str(checkpoint)).stdout == "7\n"
 
 
@@ -431,3 +434,26 @@ def test_gpus_reach_the_script(program):
     script = run(program, "--dry-run", "--accelerator=gpu", "--devices=2")
 
     assert "#SBATCH --gres=gpu:2\n" in script
+
+
+def test_an_argument_may_have_any_type_of_argparse():
+    parser = Parser()
+    parser.begin_group("own")
+
+    parser.add_argument("--keep_every", type=int, default=0)
+
+    assert parser.parse_args(["--keep_every=2"]).keep_every == 2
+
+
+@pytest.mark.parametrize(("max_epochs", "finished"), [(2, True), (3, True), (4, False)])
+def test_a_finished_run_is_neither_submitted_nor_trained_again(
+    tmp_path, capsys, max_epochs, finished
+):
+    folder = tmp_path / "keep/version_7"
+    folder.mkdir(parents=True)
+    (folder / "DONE.json").write_text('{"epochs": 3}')
+    names = {"log_path": str(tmp_path), "experiment_name": "keep", "max_epochs": max_epochs}
+
+    assert run_py.has_finished(argparse.Namespace(**names, run_number=7)) is finished
+    assert ("is finished, see" in capsys.readouterr().out) is finished
+    assert not run_py.has_finished(argparse.Namespace(**names, run_number=None))

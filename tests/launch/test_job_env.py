@@ -1,6 +1,7 @@
 """cluster/job_env.sh, which every job sources, without a cluster: make test-fast."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,13 +88,24 @@ def test_a_signal_passes_through_a_command_that_runs_python(site, kind, signal, 
     assert f"A process was ended by SIG{name}. If a line above names memory" in done.stderr
 
 
-def test_the_command_may_be_in_a_folder_with_spaces(site):
-    wrapper = site.install("my scratch/bin/python-7", 'exec "$REAL_PYTHON" "$@"')
-    site.write(f'export PYTHON="{wrapper}"\n')
+@pytest.mark.parametrize("words", ["", " exec image.sif python"])
+def test_the_command_may_be_in_a_folder_with_spaces(site, words):
+    skip = "shift 3; " if words else ""
+    wrapper = site.install("my scratch/bin/python-7", f'{skip}exec "$REAL_PYTHON" "$@"')
+    site.write(f'export PYTHON="{wrapper}{words}"\n')
 
     done = site.run(REAL_PYTHON=sys.executable)
 
     assert done.stdout == "hello\n", done.stderr
+
+
+def test_a_command_that_looks_for_python_finds_that_of_the_site(site):
+    site.install("module/python", 'exec "$REAL_PYTHON" "$@"')
+    site.write(f'export PATH="{site.folder}/module:$PATH" PYTHON="/usr/bin/env python"\n')
+
+    done = site.run("import sys; print(sys.prefix)", REAL_PYTHON=sys.executable)
+
+    assert done.stdout == f"{sys.prefix}\n", done.stderr
 
 
 def test_a_missing_command_is_reported_in_one_sentence(site):
@@ -105,6 +117,16 @@ def test_a_missing_command_is_reported_in_one_sentence(site):
     assert "PYTHON in site.sh is 'apptainer-9 exec image.sif python', which does not" in done.stderr
     assert "load its module in site.sh" in done.stderr
     assert "apptainer-9: command not found" in done.stderr
+
+
+@pytest.mark.parametrize("command", ['"python3" -u', r"/my\ software/python"])
+def test_quotes_inside_a_command_are_named_as_the_cause(site, command):
+    site.write(f"export PYTHON={shlex.quote(command)}\n")
+
+    done = site.run()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "remove the quotes and backslashes inside it" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["true", "echo 42 or so", "if", "cat"])

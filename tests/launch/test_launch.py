@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clone import ROOT
+from clone import ARGUMENTS_LESSON, ROOT
 from login_node import FakeLoginNode
 
-BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-8]-*.txt"))]
+BRANCHES = [path.stem for path in sorted((ROOT / "lessons").glob("[4-9]-*.txt"))]
 GOLDEN = ROOT / "tests/launch/golden"
-NEWEST = BRANCHES[-1]
 HOSTILE = [
     "; touch PWNED",
     "$(touch PWNED)",
@@ -58,8 +57,8 @@ HOSTILE = [
 
 @pytest.fixture
 def login_node(module_clone, tmp_path):
-    """A login node whose clone is on the last lesson, without logs."""
-    module_clone.git("switch", "--quiet", NEWEST)
+    """A login node whose clone is on lesson 9, without logs."""
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     module_clone.git("clean", "--quiet", "-d", "--force", "-x", "logs")
     return FakeLoginNode(module_clone, tmp_path)
 
@@ -103,11 +102,11 @@ def test_a_launch_prints_the_job_and_its_logs(login_node):
     [script] = login_node.scripts()
     assert done.returncode == 0, done.stderr
     job = done.stdout.split()[1]
-    assert done.stdout == f"job {job} -> logs/first (version_0)\n"
-    kept = login_node.logs / "first/slurm_scripts/version_0.sh"
-    assert kept.read_text() == script
-    names = {path.name for path in (login_node.logs / "first").iterdir()}
-    assert names == {"slurm_err_logs", "slurm_out_logs", "slurm_scripts", "version_0"}
+    assert done.stdout == f"job {job} -> logs/first/version_0\n"
+    [folder] = (login_node.logs / "first").iterdir()
+    assert (folder / "job.sh").read_text() == script
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"job.sh", "code", "command.txt", "commit.txt"}
 
 
 def test_the_arguments_set_the_resources_of_the_job(login_node):
@@ -131,7 +130,7 @@ def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(login_node):
     done = login_node.launch("--nb_trials=3", "--experiment_name=grid")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("-> logs/grid (version_") == 3
+    assert done.stdout.count("-> logs/grid/version_") == 3
     rates = set()
     for script in login_node.scripts():
         words = script.split()
@@ -146,7 +145,7 @@ def test_each_trial_is_a_job_with_its_own_folder_and_learning_rate(login_node):
 
 
 def test_a_user_file_among_the_logs_is_ignored(login_node):
-    note = login_node.logs / "cifar10/slurm_out_logs/my_trial_notes.txt"
+    note = login_node.logs / "cifar10/my_trial_notes.txt"
     note.parent.mkdir(parents=True)
     note.write_text("keep me")
 
@@ -171,9 +170,8 @@ def test_ten_launches_in_one_second_make_ten_jobs(login_node):
     assert len(login_node.scripts()) == 10
     assert len(set(login_node.scripts())) == 10
     expected = {f"version_{number}" for number in range(10)}
-    assert {path.name for path in (login_node.logs / "ten").glob("version_*")} == expected
-    scripts = {path.stem for path in (login_node.logs / "ten/slurm_scripts").iterdir()}
-    assert scripts == expected
+    assert {path.name for path in (login_node.logs / "ten").iterdir()} == expected
+    assert {path.parent.name for path in login_node.logs.glob("ten/*/job.sh")} == expected
 
 
 BAD = {
@@ -261,13 +259,13 @@ def test_a_log_path_that_cannot_be_a_folder_is_reported(login_node, what, local)
 
 
 def test_a_saved_script_is_not_overwritten(login_node):
-    kept = login_node.logs / "cifar10/slurm_scripts/version_0.sh"
+    kept = login_node.logs / "cifar10/version_0/job.sh"
     kept.parent.mkdir(parents=True)
     kept.write_text("keep me")
 
     done = login_node.launch()
 
-    assert done.stdout.endswith("-> logs/cifar10 (version_1)\n")
+    assert done.stdout.endswith("-> logs/cifar10/version_1\n")
     assert kept.read_text() == "keep me"
 
 
@@ -315,7 +313,7 @@ def test_the_job_id_is_found_in_any_sbatch_output(login_node, answer):
     done = login_node.launch()
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "job 55 -> logs/cifar10 (version_0)\n"
+    assert done.stdout == "job 55 -> logs/cifar10/version_0\n"
 
 
 @pytest.mark.slow
@@ -335,10 +333,10 @@ def test_what_may_belong_to_a_job_is_kept_if_the_answer_of_sbatch_is_unclear(log
     done = login_node.launch("--nb_trials=3")
     following = login_node.launch()
 
-    one_sentence(done, "perhaps submitted: ", "squeue --me", "slurm_scripts/version_0.sh")
-    assert (login_node.logs / "cifar10/slurm_scripts/version_0.sh").is_file()
+    one_sentence(done, "perhaps submitted: ", "squeue --me", "cifar10/version_0/job.sh")
+    assert (login_node.logs / "cifar10/version_0/job.sh").is_file()
     assert (login_node.logs / "cifar10/version_0/code/run.py").is_file()
-    one_sentence(following, "slurm_scripts/version_1.sh")
+    one_sentence(following, "cifar10/version_1/job.sh")
 
 
 def test_variables_left_in_the_shell_do_not_override_the_script(login_node):
@@ -416,8 +414,8 @@ def test_a_closed_output_does_not_undo_the_job(login_node):
     subprocess.run(["bash", "-c", command], cwd=login_node.folder, env=login_node.env, check=False)
 
     assert len(login_node.scripts()) == 1
-    assert (login_node.logs / "cifar10/slurm_scripts/version_0.sh").exists()
-    assert (login_node.logs / "cifar10/version_0").exists()
+    assert (login_node.logs / "cifar10/version_0/job.sh").exists()
+    assert (login_node.logs / "cifar10/version_0/code").exists()
 
 
 WITHOUT_PACKAGES = [sys.executable, "-S", "-E", "run.py"]
@@ -482,7 +480,7 @@ def test_a_clone_in_a_folder_with_other_letters_is_submitted(login_node, tmp_pat
     assert b'#SBATCH --chdir="%s"\n' % os.fsencode(clone) in script.read_bytes()
 
 
-@pytest.mark.parametrize("branch", [BRANCHES[0], NEWEST])
+@pytest.mark.parametrize("branch", [BRANCHES[0], ARGUMENTS_LESSON])
 def test_given_paths_begin_at_the_current_folder_and_defaults_at_the_root(
     login_node, tmp_path, branch
 ):
@@ -530,7 +528,7 @@ def test_all_processes_write_to_the_folder_that_was_given(login_node, tmp_path):
 FOREIGN = {"src/__init__.py": "", "data/__init__.py": ""}
 
 
-@pytest.mark.parametrize("branch", [BRANCHES[0], NEWEST])
+@pytest.mark.parametrize("branch", [BRANCHES[0], ARGUMENTS_LESSON])
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONSAFEPATH", "PYTHONOPTIMIZE"])
 def test_the_program_of_the_repository_is_started(login_node, tmp_path, branch, variable):
     login_node.clone.git("switch", "--quiet", branch)
@@ -603,7 +601,19 @@ def test_a_refusal_of_sbatch_is_passed_on_and_leaves_nothing(login_node, code):
 
     one_sentence(done, "not submitted: sbatch: error: no such partition; see sinfo")
     assert not list(login_node.logs.rglob("version_*"))
-    assert not list(login_node.logs.rglob("*.sh"))
+
+
+def test_a_refusal_of_sbatch_leaves_a_run_that_continues(login_node):
+    run = login_node.logs / "cifar10/version_0"
+    login_node.launch()
+    command = (run / "command.txt").read_text()
+    login_node.install("sbatch", "#!/bin/bash\necho 'no such partition' >&2\nexit 1")
+
+    done = login_node.launch(f"--resume={run}", "--max_epochs=20")
+
+    one_sentence(done, "not submitted: no such partition")
+    assert (run / "code/run.py").is_file()
+    assert (run / "command.txt").read_text() == command
 
 
 def test_sbatch_sees_the_settings_of_the_site(login_node):
@@ -615,7 +625,7 @@ def test_sbatch_sees_the_settings_of_the_site(login_node):
     done = login_node.launch()
     (login_node.folder / "site.sh").unlink()
 
-    assert done.stdout == "job 5 -> logs/cifar10 (version_0)\n"
+    assert done.stdout == "job 5 -> logs/cifar10/version_0\n"
     assert (login_node.record / "partition").read_text() == "workshop\n"
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training of lessons 2, 5 and 8, without Slurm: make test."""
+"""Ctrl-C and SIGTERM in trainings of lessons 2, 5 and 9, without Slurm: make test."""
 
 import signal
 import subprocess
@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from processes import SHOW_STACKS, end_session, output_of
+from clone import ARGUMENTS_LESSON
+from processes import SHOW_STACKS, accept_signals, end_session, output_of
 
 COMMANDS = {
     "2-lightning-module": ["-m", "src.main"],
     # without workers: Python drops a Ctrl-C that arrives while it forks one
     "5-improved-logging": ["run.py", "--local", "--max_epochs=500", "--num_workers=0"],
-    "8-distributed-training": [
+    ARGUMENTS_LESSON: [
         *("run.py", "--local", "--arch=fully_connected", "--max_epochs=500"),
     ],
 }
@@ -35,8 +36,7 @@ def training(request, module_clone):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # children of a shell that runs the tests in the background ignore SIGINT
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=accept_signals,
     )
     begun = []
     for line in process.stdout:

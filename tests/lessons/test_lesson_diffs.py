@@ -44,9 +44,15 @@ def test_a_lesson_keeps_its_budget(number):
     assert diffs.over_budget(number, LESSONS[number - 1], LESSONS[number]) == []
 
 
+# arguments become settings in this lesson, and so do the words of comments about them
+REWORDED = 10
+
+
 @pytest.mark.parametrize("number", STEPS)
 def test_a_lesson_has_no_noise(number):
-    assert diffs.noise(LESSONS[number - 1], LESSONS[number]) == []
+    found = diffs.noise(LESSONS[number - 1], LESSONS[number])
+
+    assert [noise for noise in found if number != REWORDED or "comment" not in noise] == []
 
 
 @pytest.mark.parametrize("number", LESSONS)
@@ -198,7 +204,7 @@ def test_a_pure_move_is_free_in_the_lesson_that_moves_code():
 
 
 def test_a_main_that_is_too_long_is_found():
-    for number, first in ((1, 1), (4, 2), (5, 5), (6, 6), (9, 6)):
+    for number, first in ((1, 1), (4, 2), (5, 5), (6, 6), (8, 6), (9, 9)):
         limit = diffs.MAIN[first]
         assert diffs.main_too_long(number, {MAIN: lines(limit)}) == ""
         found = diffs.main_too_long(number, {MAIN: lines(limit + 1)})

@@ -1,4 +1,4 @@
-"""Data sets, networks and switches of lessons 6 to 8, without Slurm: make test."""
+"""Data sets, networks and switches of lessons 6 and later, without Slurm: make test."""
 
 import csv
 import hashlib
@@ -16,8 +16,9 @@ import torch
 import torchvision
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from clone import ROOT, TEST_LINE, Hostile, epochs, final_accuracy
+from clone import ARGUMENTS_LESSON, LAST_LESSON, ROOT, TEST_LINE, Hostile, epochs, final_accuracy
 from log_lines import unexpected_lines
+from programs import LESSON_9
 from src.datasets import image_data_module
 from src.datasets.cifar10 import CIFAR10DataModule, read_batch
 from src.datasets.mnist import MNISTDataModule
@@ -26,21 +27,18 @@ from src.models.lightning_classifier import Classifier
 from src.networks.fully_connected import FullyConnected
 from src.networks.resnet import load_weights, resnet
 from src.utils import data_shares, distributed
+from src.utils.data_shares import SeededBatches
 from src.utils.errors import UserError
 
-SIX, SEVEN, EIGHT = (
-    "6-lightning-data-module",
-    "7-changing-architectures",
-    "8-distributed-training",
-)
+SIX, SEVEN = "6-lightning-data-module", "7-changing-architectures"
 PYTHON = sys.executable
 
 
-@pytest.fixture
-def lesson(module_clone):
+@pytest.fixture(scope="module")
+def lesson(module_clone, warm_python):
     def train(branch, *args, code=0):
         module_clone.git("switch", "--quiet", branch)
-        done = module_clone.run(PYTHON, "run.py", "--local", *args)
+        done = warm_python.run("run.py", "--local", *args, cwd=module_clone.folder, timeout=300)
         assert done.returncode == code, done.stderr
         if code == 0:
             assert unexpected_lines(done.stdout + done.stderr) == []
@@ -156,7 +154,7 @@ def test_a_split_is_the_same_after_any_calls_and_in_any_process(sample_data):
     command = [sys.executable, "-c", CALLS, sample_data]
 
     done = [
-        subprocess.run([*command, *order], cwd=ROOT, capture_output=True, text=True)
+        subprocess.run([*command, *order], cwd=LESSON_9, capture_output=True, text=True)
         for order in orders
     ]
 
@@ -310,10 +308,11 @@ def test_a_network_needs_no_linear_layer(lesson):
         "        layers = [nn.Conv2d(dims[0], num_classes, 3), nn.AdaptiveAvgPool2d(1)]\n"
         "        super().__init__(*layers, nn.Flatten())\n"
     )
-    lesson.git("switch", "--quiet", EIGHT)
+    lesson.git("switch", "--quiet", ARGUMENTS_LESSON)
     file.write_text(text)
 
-    log = lesson(EIGHT, "--arch=pooled", "--max_epochs=1", "--limit_train_batches=2").stdout
+    arguments = ["--arch=pooled", "--max_epochs=1", "--limit_train_batches=2"]
+    log = lesson(ARGUMENTS_LESSON, *arguments).stdout
     file.unlink()
 
     assert final_accuracy(log) > 0
@@ -323,7 +322,7 @@ def test_a_network_needs_no_linear_layer(lesson):
 
 
 def test_no_switch_is_on_by_default(module_clone):
-    module_clone.git("switch", "--quiet", EIGHT)
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     program = (
         "import run; parser, hparams = run.parse_args();"
         " print(parser.settings(hparams)['debugging'])"
@@ -372,6 +371,17 @@ def test_fast_dev_run_writes_no_logs(lesson):
 
 
 @pytest.mark.slow
+def test_overfitting_a_few_batches_brings_the_loss_close_to_0(lesson):
+    arguments = ["--arch=fully_connected", "--dataset=mnist", "--overfit_batches=2"]
+
+    rows = epochs(lesson(SEVEN, *arguments, "--max_epochs=30", "--no-plots").stdout)
+
+    assert rows[0][0] > 1
+    assert rows[-1][0] < 0.1
+
+
+@pytest.mark.long
+@pytest.mark.slow
 def test_overfitting_as_on_the_page_brings_the_loss_close_to_0(lesson):
     page = (ROOT / "docs/lessons/7.md").read_text()
     [arguments] = re.findall(r"`(--overfit_batches [^`]+)`", page)
@@ -404,6 +414,10 @@ class Process:
     def __init__(self, world_size, rank, batch_size=4):
         self.trainer = type("Trainer", (), {"world_size": world_size, "global_rank": rank})
         self.seed, self.batch_size, self.generator = 1, batch_size, None
+        self.position = {"epoch": 0, "batches": 0}
+
+    def training_share(self, dataset):
+        return data_shares.training_share(self, SeededBatches(dataset, self.seed))
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 4, 7])
@@ -432,7 +446,7 @@ def test_too_few_images_for_the_processes_are_refused():
 def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_processes):
     def steps(world_size, rank):
         process = Process(world_size, rank, 12 // world_size)
-        settings = data_shares.training_share(process, range(96))
+        settings = process.training_share(range(96))
         return [set(batch.tolist()) for batch in DataLoader(range(96), **settings)]
 
     parts = [steps(num_processes, rank) for rank in range(num_processes)]
@@ -444,7 +458,7 @@ def test_an_optimizer_step_has_the_same_images_for_any_number_of_processes(num_p
 @pytest.mark.parametrize("length", [64, 1350, 45_000, 45_001])
 def test_an_incomplete_last_batch_is_left_out_of_the_training(num_processes, length):
     size = 64 // num_processes
-    settings = data_shares.training_share(Process(num_processes, 0, size), range(length))
+    settings = Process(num_processes, 0, size).training_share(range(length))
 
     batches = list(BatchSampler(settings["sampler"], size, settings["drop_last"]))
 
@@ -453,7 +467,7 @@ def test_an_incomplete_last_batch_is_left_out_of_the_training(num_processes, len
 
 
 def test_a_training_set_smaller_than_a_batch_is_used_nevertheless():
-    settings = data_shares.training_share(Process(2, 0, 32), range(20))
+    settings = Process(2, 0, 32).training_share(range(20))
 
     batches = list(BatchSampler(settings["sampler"], 32, settings["drop_last"]))
 
@@ -470,28 +484,42 @@ class Chance(Dataset):
         return torch.rand(())
 
 
-def test_the_workers_of_each_process_draw_their_own_crops():
-    def drawn(rank):
-        settings = data_shares.training_share(Process(2, rank), Chance())
-        return torch.cat(list(DataLoader(Chance(), num_workers=1, **settings))).tolist()
+def test_the_processes_draw_their_own_crops_which_do_not_depend_on_the_workers():
+    def drawn(rank, num_workers=1):
+        dataset = SeededBatches(Chance(), seed=1)
+        settings = data_shares.training_share(Process(2, rank), dataset)
+        return torch.cat(list(DataLoader(dataset, num_workers=num_workers, **settings))).tolist()
 
-    assert drawn(0) == drawn(0)
+    assert drawn(0) == drawn(0) == drawn(0, num_workers=0)
     assert set(drawn(0)).isdisjoint(drawn(1))
 
 
-@pytest.mark.slow
-def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sample_data):
-    done = lesson(
-        EIGHT, "--dataset=mnist", "--arch=fully_connected", "--devices=2", "--max_epochs=1"
-    )
-    [(loss, _)] = TEST_LINE.findall(done.stdout)
-    folder = lesson.folder / logs_of(done.stdout)
-    [checkpoint] = folder.glob("checkpoints/*.ckpt")
-    model = Classifier.load_from_checkpoint(checkpoint, weights_only=True).cpu().eval()
+@pytest.fixture(scope="module")
+def two_processes(lesson):
+    """The log of a training with two processes, and the folder that it names."""
+    arguments = ["--dataset=mnist", "--arch=fully_connected", "--devices=2", "--max_epochs=1"]
+    log = lesson(ARGUMENTS_LESSON, *arguments).stdout
+    return log, lesson.folder / logs_of(log)
+
+
+@pytest.fixture
+def mnist_test_images(sample_data):
+    """All test images of MNIST and their labels."""
     data = MNISTDataModule(sample_data, batch_size=100)
     data.setup("test")
+    return data.test_set.__getitems__(range(len(data.test_set)))
 
-    images, labels = data.test_set.__getitems__(range(len(data.test_set)))
+
+@pytest.mark.slow
+def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(
+    two_processes, mnist_test_images
+):
+    log, folder = two_processes
+    [(loss, _)] = TEST_LINE.findall(log)
+    [checkpoint] = folder.glob("checkpoints/best.ckpt")
+    model = Classifier.load_from_checkpoint(checkpoint, weights_only=True).cpu().eval()
+    images, labels = mnist_test_images
+
     with torch.no_grad():
         expected = torch.nn.functional.cross_entropy(model(images), labels).item()
 
@@ -500,15 +528,14 @@ def test_the_test_loss_of_unequal_shares_is_the_mean_over_all_images(lesson, sam
 
 
 @pytest.mark.slow
-def test_two_processes_write_every_test_image_once(lesson):
-    log = lesson(EIGHT, "--arch=fully_connected", "--devices=2", "--max_epochs=1").stdout
-
-    with (lesson.folder / logs_of(log) / "predictions.csv").open(newline="") as file:
+def test_two_processes_write_every_test_image_once(two_processes, mnist_test_images):
+    log, folder = two_processes
+    with (folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with (lesson.folder / logs_of(log) / "confusion_matrix.csv").open(newline="") as file:
+    with (folder / "confusion_matrix.csv").open(newline="") as file:
         [_, *matrix] = csv.reader(file)
-    _, labels = read_batch(lesson.folder / "data/cifar-10-batches-py/test_batch")
-    names = CIFAR10DataModule.classes
+    _, labels = mnist_test_images
+    names = MNISTDataModule.classes
     right = sum(row["label"] == row["prediction"] for row in rows)
     assert [int(row["index"]) for row in rows] == list(range(len(labels)))
     assert [row["label"] for row in rows] == [names[label] for label in labels]
@@ -538,7 +565,7 @@ def test_two_processes_write_every_test_image_once(lesson):
     ],
 )
 def test_wrong_arguments_end_in_one_sentence(module_clone, args, sentence):
-    module_clone.git("switch", "--quiet", EIGHT)
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
 
     done = module_clone.run(PYTHON, "run.py", *args)
 
@@ -582,7 +609,7 @@ def test_the_log_counts_the_images_of_all_batches_of_an_optimizer_step(
 
 @pytest.mark.slow
 def test_accumulated_batches_are_in_the_log_of_a_training(lesson):
-    lesson.git("switch", "--quiet", EIGHT)
+    lesson.git("switch", "--quiet", ARGUMENTS_LESSON)
     main = lesson.folder / "src/main.py"
     main.write_text(
         main.read_text().replace(
@@ -592,7 +619,7 @@ def test_accumulated_batches_are_in_the_log_of_a_training(lesson):
 
     # in mixed precision, which must not add lines to the log
     arguments = ["--arch=fully_connected", "--precision=bf16-mixed", "--max_epochs=1"]
-    log = lesson(EIGHT, *arguments).stdout
+    log = lesson(ARGUMENTS_LESSON, *arguments).stdout
     lesson.git("checkout", "--quiet", ".")
 
     assert "bf16-mixed; images per optimizer step: 256, per process: 256;" in log
@@ -631,6 +658,8 @@ def test_bfloat16_on_a_cpu_without_support_is_explained(monkeypatch, caplog, has
     assert caplog.text.count("no instructions for bfloat16") == warnings
 
 
-def test_the_program_of_the_root_is_lesson_8(module_clone):
-    for name in module_clone.git("ls-tree", "-r", "--name-only", EIGHT, "src", "run.py").split():
-        assert module_clone.git("show", f"{EIGHT}:{name}") == (ROOT / name).read_text()
+def test_the_program_of_the_root_is_the_last_lesson(module_clone):
+    program = ["src", "run.py", "configs"]
+    listing = module_clone.git("ls-tree", "-r", "--name-only", LAST_LESSON, *program)
+    for name in listing.split():
+        assert module_clone.git("show", f"{LAST_LESSON}:{name}") == (ROOT / name).read_text()

@@ -1,4 +1,4 @@
-"""Lesson 8 on two nodes of the practice cluster: make test."""
+"""Several processes, on two nodes of the practice cluster: make test."""
 
 import re
 import shutil
@@ -11,18 +11,17 @@ from sklearn import metrics as sklearn_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from clone import epochs, final_accuracy
+from clone import ARGUMENTS_LESSON, epochs, final_accuracy
 from log_lines import unexpected_lines
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-BRANCH = "8-distributed-training"
 NUM_STEPS = 20
 FIELDS = "State,NTasks,NodeList"
 STEPS = ["--optimizer=SGD", "--learning_rate=0.05", f"--limit_train_batches={NUM_STEPS}"]
 FAST = ["--arch=fully_connected", "--max_epochs=1"]
 # runs run.py without augmentation, and saves losses and predictions of each process; the loader of
-# lesson 7 gets the order of lesson 8
+# lesson 7 gets the order of the later ones
 DRIVER = """
 import sys, torch, run
 from torch.utils.data import DistributedSampler
@@ -56,13 +55,13 @@ run.main()
 @pytest.fixture(scope="module")
 def module_login_node(module_login_node):
     (module_login_node.folder / "driver.py").write_text(DRIVER)
-    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    module_login_node.clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     return module_login_node
 
 
 @pytest.fixture
 def login_node(module_login_node):
-    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    module_login_node.clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     shutil.rmtree(module_login_node.folder / "logs", ignore_errors=True)
     return module_login_node
 
@@ -90,10 +89,10 @@ def losses(folder, num_processes):
 
 @pytest.fixture(scope="module")
 def runs(module_login_node):
-    """Runs of lessons 7 and 8 with one process, and of lesson 8 with two, in three ways."""
+    """Runs of lessons 7 and 9 with one process, and of 9 with two, in three ways."""
     module_login_node.clone.git("switch", "--quiet", "7-changing-architectures")
     folders = {"lesson 7": (drive(module_login_node, "seven"), 1)}
-    module_login_node.clone.git("switch", "--quiet", BRANCH)
+    module_login_node.clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     folders["one process"] = (drive(module_login_node, "one"), 1)
     folders["here"] = (drive(module_login_node, "here", "--devices=2"), 2)
     shapes = {"nodes": (2, 1), "devices": (1, 2)}
@@ -155,9 +154,9 @@ def test_confusion_matrix_and_pr_curves_cover_all_processes(runs, name):
 
 
 def test_four_processes_on_two_nodes_complete(login_node):
-    [job] = login_node.launch_jobs(
-        "--num_nodes=2", "--devices=2", "--arch=resnet18", "--max_epochs=1"
-    )
+    # the pages train a whole ResNet in this way
+    short = ["--arch=resnet18", "--max_epochs=1", "--limit_train_batches=5"]
+    [job] = login_node.launch_jobs("--num_nodes=2", "--devices=2", *short)
 
     login_node.wait(job)
 

@@ -1,11 +1,12 @@
 """The lessons as jobs on the practice cluster: make test."""
 
+import functools
 import shutil
 import sys
 
 import pytest
 
-from clone import epochs, final_accuracy
+from clone import ARGUMENTS_LESSON, epochs, final_accuracy
 from log_lines import unexpected_lines
 from page_rows import shows
 from practice_cluster import PracticeCluster, wait_until
@@ -24,12 +25,22 @@ def cluster(practice_cluster, module_clone):
     return ours
 
 
-@pytest.mark.parametrize("branch", BY_SBATCH)
-def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
-    module_clone.git("switch", "--quiet", branch)
+@pytest.fixture(scope="module")
+def train(cluster, module_clone):
+    """Train a lesson as a job, once for all tests; return the job's id and final state."""
 
-    job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
-    state = cluster.wait(job, timeout=180)
+    @functools.cache
+    def job_of(branch):
+        module_clone.git("switch", "--quiet", branch)
+        job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
+        return job, cluster.wait(job, timeout=180)
+
+    return job_of
+
+
+@pytest.mark.parametrize("branch", BY_SBATCH)
+def test_sbatch_run_sh_trains_a_lesson(train, module_clone, branch):
+    job, state = train(branch)
 
     log = (module_clone.folder / f"slurm.{job}.out").read_text()
     assert state == "COMPLETED", log
@@ -42,7 +53,7 @@ def test_sbatch_run_sh_trains_a_lesson(cluster, module_clone, branch):
         assert list(folder.glob("events.out.tfevents.*"))
 
 
-OTHER_LESSONS = [BY_SBATCH[1], "4-auto-slurm-script-generation", "8-distributed-training"]
+OTHER_LESSONS = [BY_SBATCH[1], "4-auto-slurm-script-generation", ARGUMENTS_LESSON]
 
 
 @pytest.mark.parametrize("other", OTHER_LESSONS)
@@ -60,10 +71,8 @@ def test_a_waiting_job_refuses_the_program_of_another_lesson(cluster, module_clo
     assert log.count("\n") == 1
 
 
-def test_the_accounting_shows_the_resources_of_a_lesson(cluster, module_clone):
-    module_clone.git("switch", "--quiet", BY_SBATCH[2])
-    job = cluster.submit(module_clone.folder / "run.sh", cwd=module_clone.folder)
-    cluster.wait(job, timeout=180)
+def test_the_accounting_shows_the_resources_of_a_lesson(cluster, train):
+    job, _ = train(BY_SBATCH[2])
 
     columns = "JobName,State,Elapsed,TotalCPU,MaxRSS,ReqMem,ReqCPUS,NodeList"
     # the accounting is updated a moment after the controller

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -83,11 +84,47 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+class Observed(NamedTuple):
+    """What was seen while another cluster was started and stopped."""
+
+    cluster: PracticeCluster
+    port: int
+    table_is_left: bool
+    stranger_is_left: bool
+    second_down: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def observed(practice_cluster: PracticeCluster) -> Iterator[Observed]:
+    folder = Path(tempfile.mkdtemp(prefix="practice-test-"))
+    cluster = PracticeCluster(folder / "another state")
+    table = Path("/tmp") / f"#sql-temptable-{os.getpid()}-1-1.MAI"
+    table.touch()
+    env = {**os.environ, "PRACTICE_CLUSTER": str(folder / "yet another")}
+    stranger = subprocess.Popen(["sleep", "600"], env=env)
+
+    try:
+        cluster.up()
+        table_is_left = table.exists()
+        shown = cluster.run(["scontrol", "show", "config"])
+        port = int(shown.split("SlurmctldPort")[1].split()[1])
+        cluster.down()
+        stranger_is_left = stranger.poll() is None
+        second_down = cluster.practice("down")
+        yield Observed(cluster, port, table_is_left, stranger_is_left, second_down)
+    finally:
+        stranger.kill()
+        stranger.wait()
+        table.unlink(missing_ok=True)
+        cluster.down()
+        shutil.rmtree(folder)
+
+
 @pytest.fixture
-def another(practice_cluster: PracticeCluster, short_folder: Path) -> Iterator[PracticeCluster]:
-    cluster = PracticeCluster(short_folder / "another state")
-    yield cluster
-    cluster.down()
+def another(observed: Observed) -> Iterator[PracticeCluster]:
+    """A cluster that was up and is down."""
+    yield observed.cluster
+    observed.cluster.down()
 
 
 def batch(*commands: str) -> str:
@@ -134,14 +171,9 @@ def test_down_leaves_no_process_and_the_next_up_keeps_the_history(cluster: Pract
     assert cluster.practice("check").returncode == 0
 
 
-def test_down_twice_is_not_an_error(another: PracticeCluster) -> None:
-    another.up()
-
-    another.down()
-    second = another.practice("down")
-
-    assert second.returncode == 0
-    assert "0 processes ended" in second.stdout
+def test_down_twice_is_not_an_error(observed: Observed) -> None:
+    assert observed.second_down.returncode == 0
+    assert "0 processes ended" in observed.second_down.stdout
 
 
 def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
@@ -186,18 +218,8 @@ def test_status_names_the_missing_daemon(cluster: PracticeCluster) -> None:
     assert f"next: cluster/practice --state {cluster.state} up" in broken.stdout
 
 
-def test_down_spares_a_process_that_only_looks_like_ours(
-    another: PracticeCluster, short_folder: Path
-) -> None:
-    another.up()
-    env = {**os.environ, "PRACTICE_CLUSTER": str(short_folder / "yet another")}
-    stranger = subprocess.Popen(["sleep", "60"], env=env)
-
-    another.down()
-
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
+def test_down_spares_a_process_that_only_looks_like_ours(observed: Observed) -> None:
+    assert observed.stranger_is_left
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="all the other tests already run as this user")
@@ -250,22 +272,13 @@ def test_no_secret_is_readable_by_others(cluster: PracticeCluster) -> None:
     assert not any(line.startswith("StoragePass") for line in lines)
 
 
-def test_the_temporary_tables_of_another_server_are_left_alone(another: PracticeCluster) -> None:
-    table = Path("/tmp") / f"#sql-temptable-{os.getpid()}-1-1.MAI"
-    table.touch()
-
-    another.up()
-    left = table.exists()
-    table.unlink(missing_ok=True)
-
-    assert left
+def test_the_temporary_tables_of_another_server_are_left_alone(observed: Observed) -> None:
+    assert observed.table_is_left
 
 
 def test_each_cluster_has_its_own_munge_key(
     cluster: PracticeCluster, another: PracticeCluster
 ) -> None:
-    another.up()
-
     keys = [(c.state / "munge" / "key").read_bytes() for c in (cluster, another)]
 
     assert keys[0] != keys[1]
@@ -334,24 +347,6 @@ def test_an_urgent_job_preempts_another_which_then_restarts(
     assert cluster.show(victim)["Restarts"] == "1"
 
 
-def test_a_job_outlives_the_loss_and_return_of_its_node(
-    cluster: PracticeCluster, tmp_path: Path
-) -> None:
-    script = batch(FIRST_START_LASTS)
-    job = cluster.submit(script, "--nodelist=node2", cwd=tmp_path)
-    cluster.wait_for_state(job, "RUNNING")
-
-    cluster.kill("node2")
-    wait_until(lambda: cluster.show(job)["Restarts"] == "1", 120, "node2 is lost")
-    lost = cluster.run(["sinfo", "-hN", "-n", "node2", "-o", "%T"]).split()[0]
-    cluster.up()
-    state = cluster.wait(job, 120)
-
-    assert lost.startswith("down")
-    assert state == "COMPLETED"
-    assert cluster.show(job)["NodeList"] == "node2"
-
-
 def test_sacct_shows_the_columns_of_the_course(cluster: PracticeCluster, tmp_path: Path) -> None:
     burn = "import time; t = time.time()\nwhile time.time() < t + 2: pass"
     (tmp_path / "burn.py").write_text(burn)
@@ -391,14 +386,10 @@ def test_impossible_requests_are_refused_before_they_wait(cluster: PracticeClust
         assert done.returncode == 1, request
 
 
-def test_a_port_in_use_is_replaced(another: PracticeCluster) -> None:
-    another.up()
-    port = int(another.run(["scontrol", "show", "config"]).split("SlurmctldPort")[1].split()[1])
-    another.down()
-
+def test_a_port_in_use_is_replaced(observed: Observed, another: PracticeCluster) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", port))
+        taken.bind(("127.0.0.1", observed.port))
         taken.listen()
         another.up()
 
@@ -408,11 +399,12 @@ def test_a_port_in_use_is_replaced(another: PracticeCluster) -> None:
 def test_a_daemon_that_cannot_start_shows_its_log_and_leaves_nothing(
     another: PracticeCluster,
 ) -> None:
-    another.up()
-    another.down()
-    (another.state / "mariadb" / "ibdata1").write_bytes(b"garbage")
+    table_space = another.state / "mariadb" / "ibdata1"
+    intact = table_space.read_bytes()
+    table_space.write_bytes(b"garbage")
 
     done = another.practice("up")
+    table_space.write_bytes(intact)
 
     assert done.returncode == 1
     assert "mariadbd ended at once" in done.stderr

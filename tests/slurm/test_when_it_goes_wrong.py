@@ -116,7 +116,9 @@ def test_more_memory_than_a_node_has_is_refused(shell):
     run_py = '"$1" run.py'  # not held: Slurm does not check the resources of a held job
     refused = shell(LESSON_4, f"{run_py} --mem_gb=100000")
     name = advice("lessons/4", "not submitted: sbatch: error: Memory", "--mem_gb")
-    sinfo = advice("lessons/4", "not submitted: sbatch: error: Memory", 'sinfo -o "%n %m"')
+    sinfo = 'sinfo --Node --partition=<partition> --format="%N %m"'
+    sinfo = advice("lessons/4", "not submitted: sbatch: error: Memory", sinfo)
+    sinfo = sinfo.replace("<partition>", "work")
     [memory, *_] = re.findall(r" (\d+)$", shell(LESSON_4, sinfo), re.MULTILINE)
     accepted = shell(LESSON_4, f"{run_py} {name}={int(memory) // 1024}")
 

@@ -1,11 +1,12 @@
 """A DataModule of lightning-bolts under Lightning 2, in a separate environment: make test."""
 
 import re
+import subprocess
 import sys
 
 import pytest
 
-from clone import epochs, final_accuracy
+from clone import ROOT, epochs, final_accuracy
 from overlay import overlay_environment
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,42 @@ print(sorted([*split, *data.val_set.indices]) == list(range(1500)))
         "1200 300 300 (3, 32, 32) cat",
         "(64, 3, 32, 32) torch.float32 tensor(True) torch.int64",
         "True",
+    ], done.stderr
+
+
+def test_settings_of_the_data_have_an_effect(bolts_python, sample_data):
+    program = f"""
+from src.datasets.bolts import BoltsDataModule
+from src.utils.targets import instantiate
+
+def first(**settings):
+    data = BoltsDataModule({str(sample_data)!r}, **settings)
+    data.setup("validate")
+    images, labels = next(iter(data.train_dataloader()))
+    return data, images, labels
+
+plain, images, labels = first()
+mirror = {{"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 1.0}}
+mirrored, flipped, _ = first(transform=[mirror])
+print((flipped == images.flip(-1)).all().item())
+print((mirrored.val_set[0][0] == plain.val_set[0][0]).all().item())
+parts = [first(folds=3, fold=fold)[0] for fold in range(3)]
+print(sorted(sum((list(part.val_set.indices) for part in parts), [])) == list(range(1500)))
+print(parts[0].class_counts(), len(set(plain.class_counts())) > 1)
+counts = first(balanced=True, batch_size=1000)[2].bincount()
+print((counts - 100).abs().max().item() < 10)
+print(len(plain.mean), plain.preprocessing["dims"])
+"""
+
+    done = subprocess.run(
+        [bolts_python, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+    assert done.stdout.splitlines() == [
+        *("True", "True", "True"),
+        f"{[100] * 10} True",
+        "True",
+        "3 [3, 32, 32]",
     ], done.stderr
 
 

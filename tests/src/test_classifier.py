@@ -1,4 +1,4 @@
-"""The contents of a checkpoint and of hparams.yaml in lesson 8: make test."""
+"""The contents of a checkpoint and of hparams.yaml in lesson 9: make test."""
 
 import json
 import sys
@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-EIGHT = "8-distributed-training"
+from clone import ARGUMENTS_LESSON
+
 # a network with its own argument, and the arguments with which each network is trained
 WIDE = """
 from torch import nn
@@ -77,7 +78,7 @@ class Trained:
 
 @pytest.fixture(scope="module", params=ARGUMENTS)
 def trained(request, module_clone):
-    module_clone.git("switch", "--quiet", EIGHT)
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     file = module_clone.folder / "src/networks/wide.py"
     file.write_text(WIDE)
     short = ["--max_epochs=1", "--limit_train_batches=2", f"--experiment_name={request.param}"]
@@ -85,7 +86,7 @@ def trained(request, module_clone):
     done = module_clone.run(sys.executable, *train)
     assert done.returncode == 0, done.stderr
     logs = module_clone.folder / f"logs/{request.param}/version_0"
-    [checkpoint] = logs.glob("checkpoints/*.ckpt")
+    [checkpoint] = logs.glob("checkpoints/best.ckpt")
     load = module_clone.run(sys.executable, "-c", LOAD, str(checkpoint))
     file.unlink()
     assert load.returncode == 0, load.stderr

@@ -2,19 +2,20 @@
 
 import json
 import re
+import runpy
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from clone import ARGUMENTS_LESSON, ROOT
 from src.callbacks.done import CleanStart, StopIfDiverged, write_done
 from src.utils.errors import UserError
 
-COMMANDS = {
-    "2-lightning-module": ["-m", "src.main"],
-    "8-distributed-training": ["run.py", "--local", "--arch=fully_connected", "--max_epochs=1"],
-}
+SHORT = ["run.py", "--local", "--arch=fully_connected", "--max_epochs=1"]
+COMMANDS = {"2-lightning-module": ["-m", "src.main"], ARGUMENTS_LESSON: SHORT}
+EIGHT = "8-distributed-training"
 # the variables by which Lightning detects srun; it resumes only then
 IN_A_STEP = {
     **{"SLURM_JOB_ID": "3", "SLURM_JOB_NAME": "mnist", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
@@ -27,9 +28,9 @@ IN_A_STEP = {
 def trainer(folder, is_global_zero=True):
     paths = {"default_root_dir": str(folder), "log_dir": str(folder / "logs")}
     (folder / "logs").mkdir(exist_ok=True)
-    best = SimpleNamespace(best_model_path=str(folder / "logs/checkpoints/epoch=1-step=3.ckpt"))
-    state = {"is_global_zero": is_global_zero, "global_step": 3, "checkpoint_callback": best}
-    return SimpleNamespace(**paths, **state)
+    best = SimpleNamespace(best_model_path=str(folder / "logs/checkpoints/best.ckpt"))
+    state = {"is_global_zero": is_global_zero, "max_epochs": 2, "global_step": 3}
+    return SimpleNamespace(**paths, **state, checkpoint_callback=best)
 
 
 def test_a_nan_metric_leaves_no_done_json(tmp_path):
@@ -41,8 +42,8 @@ def test_a_nan_metric_leaves_no_done_json(tmp_path):
 
     write_done(ended, {"test_acc": 0.5})
     done = json.loads((tmp_path / "logs/DONE.json").read_text())
-    best = "checkpoints/epoch=1-step=3.ckpt"
-    assert done == {"steps": 3, "test_acc": 0.5, "checkpoint": best}
+    best = "checkpoints/best.ckpt"
+    assert done == {"epochs": 2, "steps": 3, "test_acc": 0.5, "checkpoint": best}
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -65,7 +66,14 @@ def test_only_rank_0_writes_and_all_ranks_learn_the_folder(tmp_path):
     assert not list((tmp_path / "logs").iterdir())
 
 
-def test_the_results_of_an_earlier_start_are_moved_aside(tmp_path, caplog):
+@pytest.fixture(scope="module")
+def moving_start():
+    """CleanStart of lessons 5 to 8, which do not continue a run."""
+    done = runpy.run_path(str(ROOT / "lessons/5-improved-logging/src/callbacks/done.py"))
+    return done["CleanStart"]()
+
+
+def test_the_results_of_an_earlier_start_are_moved_aside(tmp_path, caplog, moving_start):
     logs = tmp_path / "logs"
     for number in (1, 2):
         begun = trainer(tmp_path)
@@ -76,7 +84,7 @@ def test_the_results_of_an_earlier_start_are_moved_aside(tmp_path, caplog):
         (logs / "events.out").touch()
         write_done(begun, {"test_acc": number})
 
-        CleanStart().setup(begun, None, "fit")
+        moving_start.setup(begun, None, "fit")
 
         earlier = logs / f"earlier_{number}"
         assert json.loads((earlier / "DONE.json").read_text())["test_acc"] == number
@@ -89,27 +97,27 @@ def test_the_results_of_an_earlier_start_are_moved_aside(tmp_path, caplog):
     assert sorted(path.name for path in logs.iterdir()) == ["earlier_1", "earlier_2", "events.out"]
 
 
-def test_the_first_start_moves_nothing(tmp_path, caplog):
-    CleanStart().setup(trainer(tmp_path), None, "fit")
+def test_the_first_start_moves_nothing(tmp_path, caplog, moving_start):
+    moving_start.setup(trainer(tmp_path), None, "fit")
 
     assert caplog.messages == []
     assert not list((tmp_path / "logs").iterdir())
 
 
 @pytest.mark.parametrize("stage", ["fit", "test"])
-def test_only_rank_0_moves_results(tmp_path, stage):
+def test_only_rank_0_moves_results(tmp_path, stage, moving_start):
     write_done(trainer(tmp_path), {"test_acc": 0.5})
 
-    CleanStart().setup(trainer(tmp_path, is_global_zero=False), None, stage)
+    moving_start.setup(trainer(tmp_path, is_global_zero=False), None, stage)
 
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["DONE.json"]
 
 
-def test_the_test_after_the_training_removes_nothing(tmp_path):
+def test_the_test_after_the_training_removes_nothing(tmp_path, moving_start):
     ended = trainer(tmp_path)
     write_done(ended, {"test_acc": 0.5})
 
-    CleanStart().setup(ended, None, "test")
+    moving_start.setup(ended, None, "test")
 
     assert (tmp_path / "logs/DONE.json").is_file()
 
@@ -119,6 +127,7 @@ def test_a_training_without_a_log_folder_starts_and_ends_too(tmp_path):
         default_root_dir=str(tmp_path),
         log_dir=None,
         is_global_zero=True,
+        max_epochs=1,
         global_step=1,
         checkpoint_callback=None,
     )
@@ -161,9 +170,8 @@ def test_a_leftover_checkpoint_ends_a_training_and_stays(module_clone, branch, e
 
 @pytest.mark.slow
 def test_a_second_start_in_the_same_folder_keeps_the_first_one_apart(module_clone):
-    branch = "8-distributed-training"
-    module_clone.git("switch", "--quiet", branch)
-    command = [sys.executable, *COMMANDS[branch], "--run_number=7"]
+    module_clone.git("switch", "--quiet", EIGHT)
+    command = [sys.executable, *SHORT, "--run_number=7"]
     folder = module_clone.folder / "logs/cifar10/version_7"
 
     good = module_clone.run(*command)
@@ -188,7 +196,7 @@ def test_a_second_start_in_the_same_folder_keeps_the_first_one_apart(module_clon
 
 @pytest.mark.slow
 def test_a_diverged_training_ends_after_the_epoch_in_the_log(module_clone):
-    module_clone.git("switch", "--quiet", "8-distributed-training")
+    module_clone.git("switch", "--quiet", ARGUMENTS_LESSON)
     command = ["run.py", "--local", "--arch=fully_connected", "--max_epochs=5", "--devices=2"]
 
     done = module_clone.run(sys.executable, *command, "--optimizer=SGD", "--learning_rate=1000")

@@ -11,6 +11,7 @@ import pytest
 
 from clone import ROOT
 from lesson_diffs import lessons
+from programs import LESSON_9
 from src.utils.errors import exit_with, explain
 
 SCRIPTS = {
@@ -69,7 +70,7 @@ def run_python(program, env, **kwargs):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 30}
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=ROOT, env={**clean, **env}, **{**pipes, **kwargs})
+    return subprocess.run(command, cwd=LESSON_9, env={**clean, **env}, **{**pipes, **kwargs})
 
 
 def exit_code(returncode):
@@ -211,7 +212,7 @@ def test_a_closed_stream_changes_nothing_but_what_is_seen(tmp_path, closed):
     )
     command = ["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, program]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=LESSON_9, capture_output=True, text=True)
 
     assert done.returncode == 1
     assert done.stderr == ("" if "2>&-" in closed else "a sentence\n")

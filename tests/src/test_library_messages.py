@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from clone import ROOT
 from log_lines import unexpected_lines
+from programs import LESSON_9
 from src.utils.library_messages import HIDDEN
 
 # a message that each entry of HIDDEN was made for
@@ -16,33 +16,40 @@ EXAMPLES = [
     "The number of training batches (22) is smaller than the logging interval",
     "The 'train_dataloader' does not have many workers which may be a bottleneck.",
     "You requested to overfit but enabled train dataloader shuffling. We are turning off ...",
+    "You're resuming from a checkpoint that ended before the epoch ended and your dataloader ...",
+    "Checkpoint directory logs/a/version_0/checkpoints exists and is not empty.",
     "Precision 16-mixed is not supported by the model summary.  Estimated model size ...",
 ]
-# warns as if from the module of entry sys.argv[1], then in a way that must be seen
+# warns as if from the module of each entry, then in a way that must be seen
 WARN = """
 import logging, sys, warnings
 from src.utils.library_messages import HIDDEN, hide_library_messages
 hide_library_messages()
-_, category, module = HIDDEN[int(sys.argv[1])]
-message = sys.argv[2]
 warn = lambda *args: warnings.warn_explicit(*args[:2], "a.py", 1, module=args[2])
-warn(message, category, module)
-warn("another message", category, module)
-warn(message + " 2", UserWarning if category is not UserWarning else FutureWarning, module)
-warn(message + " 3", category, "another.module")
-logging.getLogger("lightning.pytorch.trainer").info("a note")
-logging.getLogger("lightning.pytorch.trainer").warning("a warning")
+for message, (_, category, module) in zip(sys.argv[1:], HIDDEN, strict=True):
+    print("next", file=sys.stderr)
+    warn(message, category, module)
+    warn("another message", category, module)
+    warn(message + " 2", UserWarning if category is not UserWarning else FutureWarning, module)
+    warn(message + " 3", category, "another.module")
+    logging.getLogger("lightning.pytorch.trainer").info("a note")
+    logging.getLogger("lightning.pytorch.trainer").warning("a warning")
 """
 
 
-@pytest.mark.parametrize("index", range(len(HIDDEN)))
-def test_a_message_is_hidden_but_no_other_one_of_its_kind(index):
-    command = [sys.executable, "-c", WARN, str(index), EXAMPLES[index]]
-
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
+@pytest.fixture(scope="module")
+def printed():
+    """What was printed about each entry."""
+    command = [sys.executable, "-c", WARN, *EXAMPLES]
+    done = subprocess.run(command, cwd=LESSON_9, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    shown = [line for line in done.stderr.splitlines() if not line.startswith(" ")]
+    return done.stderr.split("next\n")[1:]
+
+
+@pytest.mark.parametrize("index", range(len(HIDDEN)))
+def test_a_message_is_hidden_but_no_other_one_of_its_kind(printed, index):
+    shown = [line for line in printed[index].splitlines() if not line.startswith(" ")]
+
     assert len(shown) == 4
     assert shown[0].endswith("another message")
     assert shown[1].endswith(" 2")

@@ -1,7 +1,8 @@
 """The losses of the first steps stay what they were: make test-fast.
 
 tests/src/loss_curves was written by the program without a fused optimizer and without channels
-last. What makes a step faster may change the rounding, and nothing else.
+last, with the crops of SeededBatches. What makes a step faster may change the rounding, and nothing
+else.
 """
 
 import os

@@ -7,7 +7,7 @@ import sys
 import pytest
 from sklearn.metrics import f1_score
 
-from clone import ROOT
+from programs import LESSON_9
 
 # trains and tests with images of the first two classes only; under ddp, each process has one class
 PROGRAM = """
@@ -51,7 +51,7 @@ def train(tmp_path):
         file = tmp_path / "program.py"  # Lightning starts it again as the second process
         file.write_text(PROGRAM)
         words = [sys.executable, str(file), str(devices), str(num_classes)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": str(LESSON_9)}
         done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from clone import ROOT
 from practice_cluster import wait_until
+from programs import LESSON_9
 
 # what every process runs: it starts the others, then does what its argument says
 PROGRAM = """
@@ -32,7 +32,7 @@ def start(tmp_path):
     def start(statement, **env):
         program = tmp_path / "program.py"
         program.write_text(PROGRAM.replace("EXEC", statement))
-        env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        env = {**os.environ, "PYTHONPATH": str(LESSON_9), **env}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen([sys.executable, program], env=env, **pipes))
         return started[-1]

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from clone import ROOT
+from programs import LESSON_9
 
 # three steps of 8 images, in an epoch that a terminal shows
 TRAIN = """
@@ -51,7 +51,7 @@ def on_a_terminal(*arguments):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     command = [sys.executable, "-c", TRAIN, *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs):
+    with subprocess.Popen(command, cwd=LESSON_9, stdout=theirs, stderr=theirs):
         os.close(theirs)
         received = b""
         while True:
@@ -88,6 +88,6 @@ def test_an_error_begins_on_a_line_of_its_own():
 def test_a_log_has_no_bar():
     command = [sys.executable, "-c", TRAIN]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=LESSON_9, capture_output=True, text=True)
 
     assert done.stdout == "epoch finished\n"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from clone import ROOT
+from programs import LESSON_9
 from src.launch.layout import check_tasks
 from src.utils.errors import UserError
 from src.utils.slurm import (
@@ -237,7 +237,7 @@ def test_the_first_node_of_the_step_is_the_address_by_default(stand):
     program = "from src.utils.distributed import environment; print(environment().main_address)"
 
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], cwd=LESSON_9, capture_output=True, text=True, check=True
     )
 
     assert done.stdout == "node2\n"

@@ -11,14 +11,19 @@ import pytest
 from clone import ROOT
 
 ROW = re.compile(r"^(\w+) +(.+?)  +([\d.]+) +(\d+) +([\d.]+)$", re.MULTILINE)
+FEW_STEPS = '"fully_connected": 20, "resnet18": 5}'
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_steps_compares_run_py_with_lightning_and_pytorch():
-    command = [sys.executable, ROOT / "benchmarks/steps.py", "1"]
+def test_the_benchmark_of_steps_compares_run_py_with_lightning_and_pytorch(course, tmp_path):
+    course.git("clone", "--quiet", str(course.folder), str(tmp_path / "clone"))
+    steps = tmp_path / "clone/benchmarks/steps.py"
+    few = steps.read_text().replace('"fully_connected": 400, "resnet18": 30}', FEW_STEPS)
+    steps.write_text(few)
 
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, steps, "1"], capture_output=True, text=True)
 
+    assert FEW_STEPS in few
     assert done.returncode == 0, done.stderr
     rows = ROW.findall(done.stdout)
     assert [row[:2] for row in rows] == [
@@ -45,16 +50,13 @@ def test_the_benchmark_of_workers_refuses_the_sample_at_once(sample_data):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_workers_trains_the_network_of_lesson_3(
-    sample_data, tmp_path, monkeypatch
-):
+def test_the_benchmark_of_workers_trains_the_network_of_lesson_3(sample_data, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     benchmark = runpy.run_path(str(ROOT / "benchmarks/workers.py"))
     arguments = SimpleNamespace(data_dir=sample_data, num_epochs=2)
-    lesson = str(tmp_path / "lesson-3")
 
-    benchmark["export_lesson"](lesson)
-    found = benchmark["measure"](1, 1, arguments, lesson)
+    with benchmark["exported"](3) as lesson:
+        found = benchmark["measure"](1, 1, arguments, lesson)
 
     assert len(found["seconds"]) == 2
     assert found["num_images"] == 1350  # nine tenths of the 1500 of the sample

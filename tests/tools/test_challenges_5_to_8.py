@@ -1,4 +1,4 @@
-"""check.py --challenge in lessons 5 to 8, on states of a learner: make test-fast."""
+"""check.py --challenge in lessons 5 to 10, on states of a learner: make test-fast."""
 
 import json
 import re
@@ -54,13 +54,14 @@ def write_scalars(folder, **curves):
                 writer.add_scalar(tag, value, step)
 
 
-@pytest.mark.parametrize("lesson", [5, 6, 7, 8])
+@pytest.mark.parametrize("lesson", [5, 6, 7, 8, 9, 10])
 def test_a_challenge_that_was_not_begun_says_how_to_begin(tmp_path, lesson):
     learner = Learner(tmp_path, lesson)
     learner.runs()
 
     for name in CHALLENGES[lesson]:
-        fails(challenge(learner, name), "FAIL after 0:", "no run", "python run.py --")
+        how = "python run.py --" if lesson < 10 else "python run.py experiment="
+        fails(challenge(learner, name), "FAIL after 0:", "no run", how)
 
 
 # --- lesson 5
@@ -83,9 +84,17 @@ def test_notes_in_the_log_pass(tmp_path):
     ("out", "err", "words"),
     [
         ("", "", ("is in neither log file", "lower their level")),
-        ("", "`Trainer.fit` stopped\n", ('stopped" is in version_0_11.err',)),
+        (
+            "",
+            "`Trainer.fit` stopped\n",
+            ('stopped" is in logs/console/slurm_err_logs/version_0_11.err',),
+        ),
         ("`Trainer.fit` stopped\n", "", ("the line `Trainer.fit` stopped", "<time> INFO")),
-        (NOTE, "GPU available: False\n", ("1 lines in version_0_11.err, the first is", "an empty")),
+        (
+            NOTE,
+            "GPU available: False\n",
+            ("1 line in logs/console/slurm_err_logs/", "the first is"),
+        ),
     ],
 )
 def test_notes_elsewhere_fail(tmp_path, out, err, words):
@@ -381,10 +390,113 @@ def test_the_stuck_process_is_the_one_that_did_not_wait(tmp_path):
     [
         ({"state": "RUNNING"}, ("job 11 is RUNNING", "--timeout_min")),
         ({"waiting": ()}, ("no process of logs/hang/version_0 has given up", "8-hang.patch")),
-        ({"answer": ""}, ("no logs/hang/stuck.txt", "read version_0_11.err")),
+        (
+            {"answer": ""},
+            ("no logs/hang/stuck.txt", "read logs/hang/slurm_err_logs/version_0_11.err"),
+        ),
         ({"answer": "1"}, ("'1' in logs/hang/stuck.txt", "that did not wait")),
         ({"answer": "4"}, ("'4' in logs/hang/stuck.txt",)),
     ],
 )
 def test_another_answer_fails(tmp_path, state, words):
     fails(challenge(hang(tmp_path, **state), "hang"), *words)
+
+
+# --- lesson 9
+
+
+def kept(tmp_path, *epochs, attempts=2):
+    """Return a learner whose run of eight epochs has kept checkpoints, and their folder."""
+    learner = Learner(tmp_path, 9)
+    settings = {"dataset": "mnist", "arch": "fully_connected"}
+    learner.run("keep", settings, GOOD, epochs=8, of=8, attempts=attempts)
+    folder = tmp_path / "logs/keep/version_0/checkpoints"
+    for epoch in epochs:
+        shutil.copy(folder / "last.ckpt", folder / f"epoch={epoch}.ckpt")
+    return learner, folder
+
+
+def test_the_checkpoints_of_every_second_epoch_pass(tmp_path):
+    learner, _ = kept(tmp_path, 1, 3, 5, 7)
+
+    passes(challenge(learner, "keep"), "keep")
+
+
+@pytest.mark.parametrize(("epochs", "found"), [([], 0), ([5, 7], 2), (range(8), 8), ([7], 1)])
+def test_other_numbers_of_checkpoints_fail(tmp_path, epochs, found):
+    learner, _ = kept(tmp_path, *epochs)
+
+    fails(challenge(learner, "keep"), f"{found} checkpoint", "expected: 4, of 8 epochs")
+
+
+def test_a_damaged_checkpoint_that_was_kept_fails(tmp_path):
+    learner, folder = kept(tmp_path, 1, 3, 5, 7)
+    (folder / "epoch=3.ckpt").write_bytes(b"damaged")
+
+    fails(challenge(learner, "keep"), "epoch=3.ckpt is damaged")
+
+
+def test_checkpoints_of_a_run_in_one_piece_fail(tmp_path):
+    learner, _ = kept(tmp_path, 1, 3, 5, 7, attempts=1)
+
+    command = "python run.py --resume logs/keep/version_0 --max_epochs=16"
+    fails(challenge(learner, "keep"), "1 line in logs/keep/version_0/attempts.jsonl", command)
+
+
+# --- lesson 10
+
+ROTATED = {
+    "stage": ["fit", "test"],
+    "data.transform": [{"_target_": "torchvision.transforms.v2.RandomAffine", "degrees": 15}],
+    "optimizer.weight_decay": 5e-4,
+    "schedule._target_": "torch.optim.lr_scheduler.OneCycleLR",
+}
+
+
+@pytest.mark.parametrize("job", [True, False])
+@pytest.mark.parametrize(
+    "more", [{}, {"data.transform": [{"_target_": "torchvision.transforms.v2.RandomRotation"}]}]
+)
+def test_a_run_with_augmentation_and_its_schedule_passes(tmp_path, job, more):
+    learner, _ = run(tmp_path, 10, "rotated", {**ROTATED, **more}, job=job)
+
+    passes(challenge(learner, "augmentation", slurm=job), "augmentation")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data.transform": None}, ("data.transform._target_: null", "transform in the section")),
+        ({"data.transform": []}, ("data.transform._target_: null",)),
+        (
+            {"data.transform": [{"_target_": "src.callbacks.epoch_time.EpochTime"}]},
+            ("data.transform._target_: src.callbacks", "a class of torchvision.transforms.v2"),
+        ),
+        ({"schedule._target_": None}, ("schedule._target_: null",)),
+        (
+            {"schedule._target_": "torch.optim.lr_scheduler.CosineAnnealingLR"},
+            ("CosineAnnealingLR in logs/rotated", "one_cycle to the defaults list"),
+        ),
+        ({"optimizer.weight_decay": 0.0}, ("optimizer.weight_decay: 0.0",)),
+        ({"optimizer.weight_decay": None}, ("optimizer.weight_decay: null",)),
+        ({"stage": ["test"]}, ("no run",)),
+    ],
+)
+def test_a_run_with_other_settings_fails(tmp_path, settings, words):
+    learner, _ = run(tmp_path, 10, "rotated", {**ROTATED, **settings})
+
+    fails(challenge(learner, "augmentation"), *words)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"accuracy": POOR}, ("test accuracy 0.2", "at least 0.8")),
+        ({"ended": False, "state": "RUNNING"}, ("is RUNNING", "wait until squeue")),
+        ({"ended": False, "state": "FAILED", "says": "no space\n"}, ("FAILED", "no space")),
+    ],
+)
+def test_a_rotated_run_that_has_not_learned_or_not_ended_fails(tmp_path, state, words):
+    learner, _ = run(tmp_path, 10, "rotated", ROTATED, **state)
+
+    fails(challenge(learner, "augmentation"), *words)

@@ -220,3 +220,22 @@ def test_the_check_ignores_hidden_files(sample):
     (sample / "MNIST/raw/.nfs0001").write_text("left by the file system")
 
     assert python("data/check.py", sample / "MNIST").returncode == 0
+
+
+def test_git_ignores_all_data_and_none_of_the_scripts(tmp_path):
+    def git(*words, folder=ROOT):
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in ("flowers/train/rose/1.png", "NAME/SHA256SUMS", "photos.zip", "MNIST/raw/a.gz"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text("data")
+    (tmp_path / "data/link").symlink_to(tmp_path / "data/flowers")
+    for name in ("get_new.sh", "new.py", "new.sha256"):
+        (tmp_path / "data" / name).write_text("a script")
+    git("init", "--quiet", folder=tmp_path)
+    new = git("ls-files", "--others", "--exclude-standard", folder=tmp_path)
+
+    assert new == [".gitignore", "data/get_new.sh", "data/new.py", "data/new.sha256"]
+    assert git("ls-files", "--cached", "--ignored", "--exclude-standard") == []

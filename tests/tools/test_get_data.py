@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from https_mirror import Mirror
+from processes import accept_signals
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TOOLS = "awk bash cat cmp df dirname find grep gzip mkdir mv rm rmdir sha256sum tar tr wc wget"
@@ -102,12 +103,6 @@ class Checkout:
             start_new_session=True,
             preexec_fn=accept_signals,
         )
-
-
-def accept_signals() -> None:
-    """Undo what children inherit if the tests run under nohup, or in the background."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "lessons.py"
@@ -73,11 +74,10 @@ def course():
     return files | {"src/main.py": lesson(3), "run.sh": RUN_SH}
 
 
-@pytest.fixture
-def repo(tmp_path):
+@pytest.fixture(scope="module")
+def shared_repo(tmp_path_factory):
     """A main with three lessons, and with a tool and tests that no lesson branch gets."""
-    folder = tmp_path / "course"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("course")
     git(folder, "init", "-q", "-b", "main")
     write(folder, course())
     for path in ("run.sh", f"lessons/{ONE}/run.sh"):
@@ -87,10 +87,22 @@ def repo(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="module")
+def shared_built(shared_repo, tmp_path_factory):
+    folder = shutil.copytree(shared_repo, tmp_path_factory.mktemp("built") / "course")
+    tool(folder, "branches")
+    return folder
+
+
 @pytest.fixture
-def built(repo):
-    tool(repo, "branches")
-    return repo
+def repo(shared_repo, tmp_path):
+    return shutil.copytree(shared_repo, tmp_path / "course")
+
+
+@pytest.fixture
+def built(shared_built, tmp_path):
+    """The course with its lesson branches."""
+    return shutil.copytree(shared_built, tmp_path / "course")
 
 
 def change_lesson_two(folder):
@@ -936,3 +948,26 @@ def test_the_push_of_the_workflow_publishes_the_branches(built, tmp_path):
 
     published = git(tmp_path / "site.git", "for-each-ref", "--format=%(refname:short)").split()
     assert published == NAMES
+
+
+def test_the_workflow_publishes_the_site_beside_the_branches_with_no_more_rights_than_needed():
+    text = (ROOT / ".github/workflows/publish.yml").read_text()
+    workflow = yaml.safe_load(text)
+    jobs = workflow["jobs"]
+    build, publish = jobs["build-site"], jobs["publish-site"]
+
+    assert workflow["permissions"] == {}
+    # one run at a time, so that an older main never overwrites a newer one
+    assert workflow["concurrency"].startswith("${{ github.event_name == 'push' && 'publish'")
+    assert jobs["publish"]["permissions"] == {"contents": "write"}
+    assert build["permissions"] == {"contents": "read"}
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+    assert "permissions" not in jobs["refuse"]
+    # a pull request, which may come from anybody, builds and publishes nothing
+    assert build["if"] == jobs["publish"]["if"] == "github.event_name == 'push'"
+    assert publish["needs"] == "build-site" and "if" not in publish
+    assert {"needs", "steps"} & jobs["publish"].keys() == {"steps"}
+    makes, upload = build["steps"][-2:]
+    assert makes["run"].startswith("make site")
+    assert upload == {"uses": "actions/upload-pages-artifact@v3", "with": {"path": "site"}}
+    assert publish["steps"] == [{"id": "deployment", "uses": "actions/deploy-pages@v4"}]

@@ -131,6 +131,17 @@ def test_a_block_that_waits_is_repeated_until_it_prints_what_the_page_shows(read
         follow(reader, tmp_path, block.replace("wait=60", "wait=0"))
 
 
+def test_a_job_that_is_requeued_has_not_ended(reader, tmp_path, monkeypatch):
+    states = iter(["RUNNING", "SIGNALING", "REQUEUED", "PENDING", "COMPLETED"])
+    monkeypatch.setattr(reader, "job_state", lambda job: next(states))
+    monkeypatch.setattr(run_docs.time, "sleep", lambda seconds: None)
+    reader.jobs = [("7", "COMPLETED", run_docs.Block(tmp_path / "page.md", 1, ""))]
+
+    reader.wait_for_jobs()
+
+    assert reader.jobs == []
+
+
 def test_the_blocks_of_the_end_come_last(reader, tmp_path):
     text = "```bash at-end\nls\n```\n```output\nnew\n```\n```bash\ntouch new\n```\n"
 

@@ -45,7 +45,7 @@ class NotSubmittedError(UserError):
 
 @dataclass
 class Job:
-    """The resources that a job requests, named as in Slurm."""
+    """The resources that a job requests from Slurm."""
 
     nodes: int = 1
     tasks_per_node: int = 1

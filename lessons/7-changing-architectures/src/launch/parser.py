@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         if self.group is None:  # argparse declares --help before any group
             return super().add_argument(*names, **kwargs)
         if "type" in kwargs:
-            kwargs.setdefault("metavar", kwargs["type"].metavar)
+            kwargs.setdefault("metavar", getattr(kwargs["type"], "metavar", None))
         action = self.group.add_argument(*names, **kwargs)
         self.group_of[action.dest] = self.group
 

@@ -1,0 +1,483 @@
+"""The rendered web site, in files and in a browser without a server: make test."""
+
+import json
+import os
+import re
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import axe_core_python
+import make_site
+import pytest
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from chromium import install_browser, open_browser, wait_until
+from clone import ROOT, Clone, copy_working_tree
+
+pytestmark = pytest.mark.slow
+
+AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+UNFOLD = """
+document.head.append(document.createElement("style"));
+document.head.lastChild.textContent = "*, ::before, ::after { transition: none !important; }";
+document.querySelectorAll("details").forEach((part) => { part.open = true; });
+"""
+# axe takes its time: of many equal parts it gets the first ones
+SHORTEN = """
+const keep = (parts, number) => [...parts].slice(number).forEach((part) => part.remove());
+document.querySelectorAll("pre").forEach((pre) => keep(pre.childNodes, 20));
+document.querySelectorAll("tbody").forEach((table) => keep(table.rows, 4));
+keep(document.querySelectorAll("details.diff"), 5);
+"""
+RUN_AXE = """
+const [exclude, options, done] = arguments;
+axe.run({exclude}, {resultTypes: ["violations"], preload: false, ...options})
+  .then((found) => done(found.violations));
+"""
+NEW_PAGE = """# A page that is new
+
+> **Time:** none.
+
+<!-- the links: -->
+[the data](../data/numbers.bin), [a drawing](../.img/roadmap.svg), [above](#a-page-that-is-new)
+
+![the drawing](../.img/roadmap.svg)
+
+<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="../.img/night.png">
+  <img src="../.img/day.png" width="20" alt="A word in &quot;quotes&quot;">
+</picture>
+
+```bash no-run="a reason"
+$ echo "one"
+one
+$ echo <job id> & echo three
+```
+
+```output
+no button here
+```
+"""
+
+
+class Page(HTMLParser):
+    """The links, resources and names of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.resources, self.names = [], [], {""}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.names.add(attrs.get("id") or "")
+        if tag == "a":
+            self.links += [attrs["href"]] if "href" in attrs else []
+        else:
+            self.resources += [attrs[name] for name in ("src", "href", "data") if attrs.get(name)]
+
+
+@pytest.fixture(scope="module")
+def clone(course, tmp_path_factory):
+    """A clone of main alone, with edits and a new page that are not committed."""
+    folder = tmp_path_factory.mktemp("site") / "hpc-starter"
+    course.git("clone", "--quiet", "--depth=1", f"file://{course.folder}", str(folder))
+    clone = Clone(folder, course.env)
+    (folder / "docs/new-page.md").write_text(NEW_PAGE)
+    (folder / "data/numbers.bin").write_bytes(b"\xff\xfe\x00")
+    for name in ("day", "night"):
+        Image.new("RGB", (20, 10)).save(folder / f".img/{name}.png")
+    with (folder / "src/main.py").open("a") as file:
+        file.write('# an edit: <b> & "quotes"\n')
+    return clone
+
+
+def build(clone):
+    return clone.run(sys.executable, "tools/make_site.py")
+
+
+@pytest.fixture(scope="module")
+def site(clone):
+    before = clone.git("status", "--porcelain"), clone.git("for-each-ref")
+
+    done = build(clone)
+
+    assert done.returncode == 0, done.stderr
+    assert (clone.git("status", "--porcelain"), clone.git("for-each-ref")) == before
+    pages = list((clone.folder / "site").rglob("*.html"))
+    # the page of the search has no source
+    assert done.stdout == f"{len(pages) - 1} pages: open site/index.html\n"
+    return clone.folder / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def lesson_pages(site):
+    return sorted(site.glob("docs/lessons/*[0-9].html"), key=lambda path: int(path.stem))
+
+
+def test_every_link_leads_to_a_file_and_a_name_in_it(site, pages):
+    for path, page in pages.items():
+        for href in (*page.links, *page.resources):
+            target = urlsplit(href)
+            if target.scheme in ("http", "https", "data"):
+                continue
+            file = (path.parent / unquote(target.path)).resolve() if target.path else path
+            assert file.is_file(), f"{path.relative_to(site)}: {href}"
+            if file in pages:
+                assert unquote(target.fragment) in pages[file].names, f"{path}: {href}"
+
+
+def test_nothing_is_loaded_from_elsewhere(site, pages):
+    for path, page in pages.items():
+        assert [href for href in page.resources if re.match("(https?:)?//", href)] == [], path
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", path.read_text()), path
+
+
+def test_every_page_says_its_language_its_title_and_its_version(pages):
+    titles = []
+    for path in pages:
+        text = path.read_text()
+        titles += re.findall("<title>(.*?)</title>", text.split("</head>")[0])
+        assert '<html class="no-js" lang="en"' in text
+        assert re.search(r"Last updated on \d{4}-\d\d-\d\d, commit [0-9a-f]{7,} with edits", text)
+
+    assert len(set(titles)) == len(titles) == len(pages)
+
+
+def test_next_leads_through_the_course_and_past_the_changes(site):
+    page, visited = site / "index.html", []
+    while found := re.search('<a class="next-page" href="([^"]+)"', page.read_text()):
+        page = (page.parent / found[1]).resolve()
+        visited.append(page.relative_to(site / "docs").with_suffix("").as_posix())
+
+    lessons = [name for name in visited if name.startswith("lessons/")]
+    assert visited[0] == "preparation"
+    assert lessons == [f"lessons/{path.stem}" for path in lesson_pages(site)]
+    assert len(lessons) == len(list(ROOT.glob("docs/lessons/*.md")))
+    assert len(visited) == len(set(visited)) == len(list(ROOT.glob("docs/**/*.md"))) + 1
+    assert visited[-1] == "new-page"
+
+
+def shown_lines(page):
+    blocks = re.findall(r'<details class="diff">.*?<pre>(.*?)</pre>', page.read_text(), re.DOTALL)
+    return unescape(re.sub("<[^>]+>", "", "".join(blocks))).splitlines()
+
+
+@pytest.mark.parametrize("number", [3, 9, 10])
+def test_the_page_of_changes_has_the_lines_of_the_diff(clone, site, number):
+    text = clone.run(sys.executable, "tools/lessons.py", "diff", str(number)).stdout
+    hunks = re.findall(r"^@@.*\n(?:(?!diff --git ).*\n)*", text, re.MULTILINE)
+
+    shown = shown_lines(site / f"docs/lessons/{number}-changes.html")
+
+    assert shown == "".join(hunks).splitlines()
+    assert number != 3 or {"-#SBATCH --mem=2G", "+#SBATCH --mem=4G"} <= set(shown)
+    assert number != 10 or '+# an edit: <b> & "quotes"' in shown
+
+
+def test_each_lesson_page_leads_to_its_changes_at_once(site):
+    for path in lesson_pages(site):
+        top = path.read_text().split("<article")[1].split("<h2>")[0]
+        assert f'href="{path.stem}-changes.html"' in top
+
+        text = path.with_name(f"{path.stem}-changes.html").read_text()
+        message = next(ROOT.glob(f"lessons/{path.stem}-*.txt")).read_text()
+        assert message.splitlines()[0] in unescape(text)
+        assert f'href="{path.stem}.html"' in text.split("<article")[1].split("<details")[0]
+        files = set(re.findall(r"<summary><code>(.*?)</code>", text))
+        assert "src/main.py" in files
+
+
+# --- what must fail
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The working tree without git."""
+    copy_working_tree(tmp_path / "copy")
+    return Clone(tmp_path / "copy", dict(os.environ))
+
+
+def test_every_dead_link_is_named_in_a_sentence(copy):
+    (copy.folder / "site").mkdir()
+    (copy.folder / "site/searchindex.js").write_text("the last site")
+    page = copy.folder / "docs/glossary.md"
+    lines = page.read_text().count("\n")
+    gone = "which is not in the repository: correct the path."
+    dead = {
+        "nowhere.md": f"docs/nowhere.md, {gone}",
+        "../src/nowhere.py": f"src/nowhere.py, {gone}",
+        "../.img/nowhere.svg": f".img/nowhere.svg, {gone}",
+        "sites.md#nowhere": "a heading that docs/sites.md does not have: correct #nowhere.",
+        "#nowhere": "a heading that docs/glossary.md does not have: correct #nowhere.",
+        "../run.sh#L3": "a heading of run.sh, which is not a page: remove #L3.",
+        "/etc/hostname": f"/etc/hostname, {gone}",
+        "../src": "a folder, which the site cannot show: link a file in it.",
+    }
+    with page.open("a") as file:
+        file.write("\n" + "\n".join(f"[words]({href})" for href in dead))
+        file.write("\n\n| a |\n|---|\n| [words](gone.md) |\n")
+        file.write('\n<picture>\n  <img src="gone.png" alt="words">\n</picture>\n')
+
+    done = build(copy)
+
+    assert done.returncode == 1
+    errors = done.stderr.splitlines()
+    where = f"docs/glossary.md:{lines + 2}: the link"
+    assert errors[:-2] == [f"{where} {href} leads to {what}" for href, what in dead.items()]
+    last = lines + len(dead) + 5
+    assert errors[-2:] == [
+        f"docs/glossary.md:{last}: the link gone.md leads to docs/gone.md, {gone}",
+        f"docs/glossary.md:{last + 2}: the link gone.png leads to docs/gone.png, {gone}",
+    ]
+    assert (copy.folder / "site/searchindex.js").read_text() == "the last site"
+
+
+def test_a_warning_of_sphinx_fails_and_names_the_page(copy):
+    page = copy.folder / "docs/glossary.md"
+    page.write_text(page.read_text() + "\n```bsh\nls\n```\n")
+
+    done = build(copy)
+
+    assert done.returncode == 1
+    assert re.match(r"docs/glossary.md:\d+: WARNING: .*'bsh'", done.stderr), done.stderr
+    assert done.stderr.endswith("The site is not written.\n")
+    assert not (copy.folder / "site").exists()
+
+
+def test_a_page_that_is_gone_is_named(monkeypatch):
+    monkeypatch.setitem(make_site.GROUPS, "Teach it", ["gone"])
+    pages = {f"docs/{name}.md": "" for names in make_site.GROUPS.values() for name in names}
+    del pages["docs/gone.md"]
+
+    with pytest.raises(SystemExit, match=r"GROUPS in .* has docs/gone\.md, which is missing"):
+        make_site.navigation(pages)
+
+
+def test_a_folder_with_other_files_is_kept(copy):
+    (copy.folder / "site").mkdir()
+    (copy.folder / "site/mine.txt").write_text("mine")
+
+    done = build(copy)
+
+    assert done.returncode == 1
+    assert (
+        done.stderr == "site/ contains other files than those of the site: rename or delete it.\n"
+    )
+    assert (copy.folder / "site/mine.txt").read_text() == "mine"
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    install_browser()
+    driver = open_browser(tmp_path_factory.mktemp("profile"))
+    # axe needs seconds for a page, and more on a busy machine
+    driver.set_script_timeout(600)
+    yield driver
+    driver.quit()
+
+
+def set_scheme(browser, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def show(browser, page, width=1280, scheme="light"):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    set_scheme(browser, scheme)
+    browser.get(page.as_uri())
+
+
+def requests(browser):
+    """Return the addresses that were requested since the last call."""
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def check_size_and_requests(browser, page):
+    """Check that a page and its tables fit, and that nothing is missing or from elsewhere."""
+    widths = browser.execute_script(
+        "return [document.scrollingElement, ...document.querySelectorAll('.table-wrapper')]"
+        ".map((part) => [part.scrollWidth, part.clientWidth])"
+    )
+    assert all(scrolls <= shown for scrolls, shown in widths), f"{page}: {widths}"
+    found = requests(browser)
+    assert page.as_uri() in found and len(found) > 5
+    assert [url for url in found if not url.startswith(("file:", "data:", "chrome:"))] == [], page
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == [], page
+
+
+def check_with_axe(browser, page, exclude=(), **options):
+    found = browser.execute_async_script(RUN_AXE, exclude, options)
+    serious = [
+        (fault["id"], node["html"])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+    assert serious == [], page
+
+
+def test_each_page_fits_a_desktop_and_axe_finds_no_serious_fault(browser, pages):
+    # the navigation is the same on all pages
+    navigation = []
+    for path in pages:
+        show(browser, path)
+        browser.execute_script(UNFOLD)
+        check_size_and_requests(browser, path)
+        browser.execute_script(SHORTEN + AXE)
+        check_with_axe(browser, path, navigation)
+        set_scheme(browser, "dark")
+        # the other rules do not depend on the colours
+        check_with_axe(browser, path, navigation, runOnly=["color-contrast"])
+        navigation = [[".sidebar-drawer"]]
+
+
+def test_each_page_fits_a_phone_and_axe_finds_no_serious_fault(browser, site, pages):
+    chosen = {
+        site / f"{name}.html" for name in ("index", "docs/lessons/1", "docs/lessons/3-changes")
+    }
+    for path in pages:
+        show(browser, path, 390)
+        browser.execute_script(UNFOLD)
+        check_size_and_requests(browser, path)
+        if path in chosen:
+            browser.execute_script(SHORTEN + AXE)
+            check_with_axe(browser, path)
+            set_scheme(browser, "dark")
+            check_with_axe(browser, path)
+
+
+def test_search_finds_words_of_pages_and_of_changes(browser, site):
+    show(browser, site / "docs/glossary.html")
+    browser.find_element(By.CSS_SELECTOR, ".sidebar-search").send_keys("requeue", Keys.ENTER)
+
+    def results():
+        found = browser.find_elements(By.CSS_SELECTOR, "#search-results li a")
+        return [link.get_attribute("href") for link in found]
+
+    assert wait_until(results)
+    assert any("docs/glossary.html" in link for link in results())
+    assert any("docs/lessons/9.html" in link for link in results())
+    assert not any("/files/" in link for link in results())
+    # a word of the program, which only a page of changes has
+    show(browser, site / "docs/glossary.html")
+    field = browser.find_element(By.CSS_SELECTOR, ".sidebar-search")
+    field.send_keys("prepare_workers", Keys.ENTER)
+    assert wait_until(lambda: any("3-changes.html" in link for link in results()))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_copy_button_takes_commands_without_prompt_and_output(browser, site):
+    show(browser, site / "docs/new-page.html")
+    assert wait_until(lambda: browser.find_elements(By.CSS_SELECTOR, "button.copybtn"))
+    [button] = browser.find_elements(By.CSS_SELECTOR, "button.copybtn")
+
+    button.click()
+
+    browser.execute_script(
+        "document.querySelector('article').append(document.createElement('textarea'))"
+    )
+    field = browser.find_element(By.CSS_SELECTOR, "textarea")
+    field.send_keys(Keys.CONTROL, "v")
+    assert field.get_attribute("value").strip() == 'echo "one"\necho <job id> & echo three'
+
+
+def focused(browser):
+    return browser.switch_to.active_element
+
+
+def press_tab_until(browser, selector):
+    """Press Tab until an element has the focus, and check that each one on the way shows it."""
+    for _ in range(80):
+        focused(browser).send_keys(Keys.TAB)
+        element = focused(browser)
+        if browser.execute_script("return arguments[0].matches(arguments[1])", element, selector):
+            return element
+    raise AssertionError(f"the Tab key does not reach {selector}")
+
+
+def outline(element):
+    return element.value_of_css_property("outline-style"), element.value_of_css_property(
+        "outline-width"
+    )
+
+
+def test_links_theme_and_folds_work_with_the_keyboard(browser, site):
+    show(browser, site / "docs/lessons/3-changes.html")
+    fold = press_tab_until(browser, ".toctree-checkbox")
+    label = fold.find_element(By.XPATH, "following-sibling::label")
+    assert outline(label) == ("solid", "2px")
+    fold.send_keys(Keys.SPACE)
+    assert fold.is_selected()
+
+    theme = press_tab_until(browser, ".theme-toggle")
+    assert outline(theme) == ("solid", "2px")
+    seen = []
+    for _ in range(3):
+        theme.send_keys(Keys.ENTER)
+        seen.append(browser.find_element(By.TAG_NAME, "body").get_attribute("data-theme"))
+    assert sorted(seen) == ["auto", "dark", "light"]
+
+    press_tab_until(browser, "button.unfold").send_keys(Keys.ENTER)
+    assert all(part.get_attribute("open") for part in browser.find_elements(By.TAG_NAME, "details"))
+    block = press_tab_until(browser, "details pre")
+    assert outline(block) == ("solid", "2px")
+    summary = press_tab_until(browser, "summary")
+    summary.send_keys(Keys.ENTER)
+    assert not summary.find_element(By.XPATH, "..").get_attribute("open")
+
+    show(browser, site / "docs/glossary.html")
+    link = press_tab_until(browser, ".sidebar-tree a[href='lessons/4.html']")
+    assert outline(link) == ("solid", "2px")
+    link.send_keys(Keys.ENTER)
+    assert wait_until(lambda: browser.current_url.endswith("docs/lessons/4.html"))
+
+
+def test_the_menu_of_a_phone_opens_with_the_keyboard(browser, site):
+    show(browser, site / "docs/glossary.html", 390)
+    menu = press_tab_until(browser, "#__navigation")
+    closed = browser.find_element(By.CSS_SELECTOR, ".sidebar-tree a")
+    assert not closed.is_displayed()
+
+    menu.send_keys(Keys.SPACE)
+
+    assert wait_until(closed.is_displayed)
+    press_tab_until(browser, ".sidebar-tree a")
+
+
+def test_drawings_follow_the_theme_that_the_reader_chose(browser, site):
+    show(browser, site / "docs/new-page.html")
+    pictures = browser.find_elements(By.CSS_SELECTOR, "article img")
+
+    assert pictures[-1].get_attribute("alt") == 'A word in "quotes"'
+
+    def shown():
+        return [
+            picture.get_attribute("src").split("/")[-1]
+            for picture in pictures
+            if picture.is_displayed()
+        ]
+
+    browser.execute_script("document.body.dataset.theme = 'dark'")
+    assert shown() == ["roadmap.dark.svg", "night.png"]
+    browser.execute_script("document.body.dataset.theme = 'light'")
+    assert shown() == ["roadmap.svg", "day.png"]

@@ -1,0 +1,329 @@
+"""Render the pages of the course as a web site, which needs neither a server nor the internet.
+
+    make site    # writes site/index.html
+
+The pages are README.md and docs/**/*.md as they are in the working tree. Each lesson gets a second
+page with what it changes. Sphinx does the rendering, with the settings in tools/website; a new page
+appears in the navigation by itself, and GROUPS puts it under a heading.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+from change_pages import FENCE, change_pages
+from layers import git
+from markdown_it import MarkdownIt
+from myst_parser.slugs import github_slugify
+from pygments.lexers import get_lexer_for_filename
+from pygments.token import Error
+from pygments.util import ClassNotFound
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = Path("site")
+START = "README.md"
+# heading in the navigation -> pages in docs, in the order of the course
+GROUPS = {
+    "Start here": ["preparation", "practice-cluster"],
+    "Lessons": [],
+    "After the lessons": ["your-own-data-and-model", "what-now"],
+    "Look it up": [
+        *("glossary", "cheat-sheet", "troubleshooting", "reference-logs", "sites", "architecture"),
+    ],
+    "Teach it": ["instructor"],
+    "More": [],
+}
+PICTURES = {".svg", ".png", ".jpg"}
+DARK = "@media (prefers-color-scheme: dark)"
+ADDRESS = re.compile(r'\b(?:src|srcset|href)="([^"]+)"')
+# two files of one picture, in the words of a Git host
+PICTURE = re.compile(r'<picture>\s*<source [^>]*srcset="([^"]+)">\s*(<img [^>]+>)\s*</picture>')
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of a page to another page, a file or a picture of the repository."""
+
+    page: str
+    first: int  # the lines in which it may be, counted from 0
+    last: int
+    href: str
+
+    @property
+    def path(self) -> str:
+        """The file to which it leads, relative to the root."""
+        file = unquote(self.href.partition("#")[0])
+        return os.path.normpath(Path(self.page).parent / file) if file else self.page
+
+    @property
+    def heading(self) -> str:
+        return unquote(self.href.partition("#")[2])
+
+
+def find_pages() -> dict[str, str]:
+    """Return the path of each page -> its text."""
+    paths = [Path(START), *sorted(Path("docs").rglob("*.md"))]
+    return {str(path): path.read_text(encoding="utf-8") for path in paths}
+
+
+def find_links(page: str, text: str) -> Iterator[Link]:
+    first, last = 0, 0
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        first, last = token.map or (first, last)
+        for part in token.children or [token]:
+            found = ADDRESS.findall(part.content) if part.type.startswith("html_") else []
+            for href in (part.attrGet("href"), part.attrGet("src"), *found):
+                if href and not re.match(r"[a-z]+:", str(href)):
+                    yield Link(page, first, last, str(href))
+
+
+def find_headings(text: str) -> set[str]:
+    """Return the names by which links find the headings of a page, as on GitHub."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    names: set[str] = set()
+    for opening, heading in pairwise(tokens):
+        if opening.type == "heading_open":
+            words = (part.content for part in heading.children or [])
+            slug = name = github_slugify("".join(words))
+            number = 0
+            while name in names:
+                number += 1
+                name = f"{slug}-{number}"
+            names.add(name)
+    return names
+
+
+# --- check
+
+
+def fault(link: Link, pages: dict[str, str]) -> str:
+    """Return what is wrong with a link; empty if it leads somewhere."""
+    where = f"{link.page}:{link.first + 1}: the link {link.href} leads to"
+    if link.path.startswith(("/", "..")) or not Path(link.path).exists():
+        return f"{where} {link.path}, which is not in the repository: correct the path."
+    if Path(link.path).is_dir():
+        return f"{where} a folder, which the site cannot show: link a file in it."
+    if link.heading and link.path not in pages:
+        return f"{where} a heading of {link.path}, which is not a page: remove #{link.heading}."
+    if link.heading and link.heading not in find_headings(pages[link.path]):
+        return f"{where} a heading that {link.path} does not have: correct #{link.heading}."
+    return ""
+
+
+def check_links(links: list[Link], pages: dict[str, str]) -> None:
+    """Refuse links that lead nowhere.
+
+    Raises:
+        SystemExit: with one sentence for each of them.
+    """
+    faults = [sentence for link in links if (sentence := fault(link, pages))]
+    if faults:
+        raise SystemExit("\n".join(faults))
+
+
+# --- assemble the sources
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def source_name(page: str) -> str:
+    return "index.md" if page == START else page
+
+
+def language_of(path: str, text: str) -> str:
+    """Return the word for Pygments by which it can colour a file."""
+    try:
+        lexer = get_lexer_for_filename(path)
+    except ClassNotFound:
+        return "text"
+    errors = (kind in Error for kind, _ in lexer.get_tokens(text))
+    return "text" if any(errors) else lexer.aliases[0]
+
+
+def write_file_page(path: str, sources: Path) -> str:
+    """Write a page that shows a file of the repository, and return its name.
+
+    A file that is not text is copied instead, so that its link downloads it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        (sources / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, sources / path)
+        return path
+    # a search for a word of the course should find its pages first
+    head = "---\norphan: true\nnosearch: true\n---"
+    title = f"{head}\n\n# `{path}`\n\nA file of the course."
+    code = f"{FENCE}{language_of(path, text)}\n{text}\n{FENCE}"
+    name = f"files/{path}.md"
+    write(sources / name, f"{title}\n\n{code}\n")
+    return name
+
+
+def write_pictures(links: list[Link], sources: Path) -> None:
+    """Copy the pictures; of a drawing with two colour schemes, write a file for each.
+
+    A drawing alone follows the scheme of the browser, not the one chosen on the page.
+    """
+    for path in {link.path for link in links if Path(link.path).suffix in PICTURES}:
+        target = sources / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".svg":
+            drawing = Path(path).read_text(encoding="utf-8")
+            write(target, drawing.replace(DARK, "@media not all"))
+            write(target.with_suffix(".dark.svg"), drawing.replace(DARK, "@media all"))
+        else:
+            shutil.copy(path, target)
+
+
+def retarget(text: str, links: list[Link], places: dict[str, str]) -> str:
+    """Return the text of a page with links to the places where the site has the files."""
+    lines = text.split("\n")
+    for link in links:
+        place = places.get(link.path, link.path)
+        if place != link.path:
+            here = Path(source_name(link.page)).parent
+            new = os.path.relpath(place, here) + (f"#{link.heading}" if link.heading else "")
+            for number in range(link.first, max(link.last, link.first + 1)):
+                lines[number] = lines[number].replace(f"]({link.href})", f"]({new})")
+    return "\n".join(lines)
+
+
+def split_picture(match: re.Match[str]) -> str:
+    """Return a picture with two files as two pictures: the page shows the one for its scheme."""
+    dark, tag = match.groups()
+    attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+    lines = f":alt: {unescape(attributes['alt'])}\n:width: {attributes['width']}px\n```"
+    return (
+        f"```{{image}} {attributes['src']}\n:class: only-light\n{lines}\n\n"
+        f"```{{image}} {dark}\n:class: only-dark\n{lines}"
+    )
+
+
+def navigation(pages: dict[str, str]) -> str:
+    """Return the contents of the side navigation, for the end of the start page.
+
+    Raises:
+        SystemExit: if GROUPS names a page that does not exist.
+    """
+    groups = {title: [f"docs/{name}" for name in names] for title, names in GROUPS.items()}
+    names = [str(Path(page).with_suffix("")) for page in pages if page != START]
+    lessons = [name for name in names if re.fullmatch(r"docs/lessons/\d+", name)]
+    groups["Lessons"] = sorted(lessons, key=lambda name: int(Path(name).name))
+    known = {name for group in groups.values() for name in group}
+    for name in known - set(names):
+        raise SystemExit(
+            f"GROUPS in tools/make_site.py has {name}.md, which is missing: remove it."
+        )
+    groups["More"] += [name for name in names if name not in known]
+    return "".join(contents(title, names) for title, names in groups.items() if names)
+
+
+def contents(title: str, names: list[str]) -> str:
+    caption = f":caption: {title}\n" if title else ""
+    return "\n\n```{toctree}\n:hidden:\n" + caption + "\n" + "\n".join(names) + "\n```\n"
+
+
+def link_changes(text: str, name: str) -> str:
+    """Return the text of a lesson page with a link to its changes below its first paragraph."""
+    title, intro, rest = text.split("\n\n", 2)
+    what = "files" if name == "1-changes" else "changes"
+    link = f"[All {what} of this lesson, one by one]({name}.md)"
+    return f"{title}\n\n{intro}\n\n{link}\n\n{rest}{contents('', [name])}"
+
+
+def assemble(pages: dict[str, str], links: list[Link], sources: Path) -> int:
+    """Write the sources of the site, and return the number of its pages."""
+    write_pictures(links, sources)
+    shown = {link.path for link in links if Path(link.path).suffix not in PICTURES} - pages.keys()
+    places = {path: write_file_page(path, sources) for path in sorted(shown)}
+    places[START] = source_name(START)
+    changes = change_pages()
+    for page, text in pages.items():
+        text = retarget(text, [link for link in links if link.page == page], places)
+        text = PICTURE.sub(split_picture, text)
+        if page == START:
+            text += navigation(pages)
+        if page in changes:
+            text = link_changes(text, f"{Path(page).stem}-changes")
+        write(sources / source_name(page), text)
+    for page, text in changes.items():
+        write(sources / page.replace(".md", "-changes.md"), text)
+    return len(list(sources.rglob("*.md")))
+
+
+# --- render
+
+
+def version() -> tuple[str, str]:
+    """Return what the pages say about their version, and its time in seconds since 1970."""
+    found = git("log", "-1", "--format=%ct %h", ok=128).stdout.split()
+    if not Path(".git").exists() or not found:
+        return "", "0"
+    seconds, commit = found
+    edits = " with edits" if git("status", "--porcelain").stdout else ""
+    return f"%Y-%m-%d, commit {commit}{edits}", seconds
+
+
+def render(sources: Path, target: Path) -> None:
+    """Run Sphinx.
+
+    Raises:
+        SystemExit: if it warns of anything.
+    """
+    shown, seconds = version()
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "--fail-on-warning", "--quiet"]
+    command += ["-c", str(ROOT / "tools/website"), "-d", str(sources.parent / "doctrees")]
+    if shown:
+        command += ["-D", f"html_last_updated_fmt={shown}"]
+    # the date of the commit, not of today: the same commit gives the same files
+    env = {**os.environ, "SOURCE_DATE_EPOCH": seconds}
+    done = subprocess.run([*command, sources, target], env=env, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        messages = done.stderr.replace(f"{sources}/index.md", START).replace(f"{sources}/", "")
+        raise SystemExit(f"{messages.strip()}\nThe site is not written.")
+
+
+def check_place() -> None:
+    """Refuse to replace a folder that is not a site.
+
+    Raises:
+        SystemExit: if there is one.
+    """
+    if SITE.exists() and not (SITE / "searchindex.js").exists():
+        raise SystemExit(
+            f"{SITE}/ contains other files than those of the site: rename or delete it."
+        )
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    check_place()
+    pages = find_pages()
+    links = [link for page, text in pages.items() for link in find_links(page, text)]
+    check_links(links, pages)
+    with tempfile.TemporaryDirectory() as folder:
+        sources, target = Path(folder, "sources"), Path(folder, "site")
+        count = assemble(pages, links, sources)
+        render(sources, target)
+        shutil.rmtree(SITE, ignore_errors=True)
+        shutil.move(target, SITE)
+    print(f"{count} pages: open {SITE}/index.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The rows of make preflight: a table in the terminal, and a file for the help desk."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+PASS, FAIL, WARN, SKIPPED = "PASS", "FAIL", "WARN", "SKIPPED"
+NAME = "preflight-report.txt"
+WIDTH = 100  # columns of the table
+TEXT = 29  # column where the text of a row begins
+LONGEST = 300  # characters of a reply in the table; the file has the whole one
+TIMEOUT = 30.0  # seconds for one command
+# variables that matter here; no others are written to the file
+SHOWN = re.compile(
+    "(SBATCH|SLURM)_.*|PYTHON|VENV|DATA_DIR|TORCH_HOME|GRES|NO_MEM|LOADEDMODULES|TMPDIR"
+)
+SECRET = r"\w*(?:TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|JWT)\w*"
+HIDDEN = "<hidden>"
+
+
+@dataclass
+class Row:
+    """What was checked, how it ended, what was found, and what to do about it."""
+
+    name: str
+    state: str
+    found: str
+    cure: str = ""
+
+
+@dataclass
+class Answer:
+    """What a command printed; code 127 if it is missing, 124 if it did not end in time."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """Return both outputs as one line."""
+        return " ".join(f"{self.err} {self.out}".split())
+
+
+@dataclass
+class Report:
+    """Prints each row at once, and keeps everything for the file."""
+
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    progress: str = ""
+    interrupted: bool = False
+    keep: bool = False  # write the file after each row, so that it is whole at any time
+
+    def add(self, name: str, state: str, found: str, cure: str = "") -> None:
+        row = Row(name, state, printable(found), printable(cure))
+        self.rows.append(row)
+        self.show_progress("")
+        print("\n".join(lines_of(row)), flush=True)
+        if self.keep:
+            self.write()
+
+    def skip(self, names: list[str], why: str) -> None:
+        """Skip those of these rows that are not there yet; the table shows them together."""
+        there = {row.name for row in self.rows}
+        rows = [Row(name, SKIPPED, printable(why)) for name in names if name not in there]
+        if not rows:
+            return
+        self.rows += rows
+        self.show_progress("")
+        print("\n".join(table(rows)), flush=True)
+
+    def passed(self, name: str) -> bool:
+        return any(row.name == name and row.state in (PASS, WARN) for row in self.rows)
+
+    def row_that_says(self, why: str) -> str:
+        """Return the failed row that already shows a reason, or ""."""
+        failed = [row for row in self.rows if row.state == FAIL]
+        return next((row.name for row in failed if why and printable(why) in row.found), "")
+
+    def show_progress(self, text: str) -> None:
+        """Show what is waited for: in a terminal, in a line that the next one replaces.
+
+        Elsewhere, only what takes long is worth a line: waiting for a job.
+        """
+        if sys.stdout.isatty():
+            print("\r\033[K" + text[: WIDTH - 1], end="", flush=True)
+        elif text.startswith("job ") and text.partition(",")[0] != self.progress.partition(",")[0]:
+            print(f"... {text}", flush=True)
+        self.progress = text
+
+    def run(
+        self,
+        command: list[str],
+        timeout: float = TIMEOUT,
+        cwd: Path | None = None,
+    ) -> Answer:
+        """Run a command with the environment of site.sh, and keep what it printed."""
+        answer = answer_of(command, timeout, self.env, cwd)
+        self.record(shlex.join(command), answer)
+        return answer
+
+    def record(self, what: str, answer: Answer) -> None:
+        text = f"$ {what}\n{answer.out}{answer.err}".rstrip("\n")
+        self.commands.append(f"{text}\n[exit code {answer.code}]")
+
+    def verdict(self) -> str:
+        counts = dict.fromkeys((PASS, FAIL, WARN, SKIPPED), 0)
+        for row in self.rows:
+            counts[row.state] += 1
+        total = len(self.rows) - counts[SKIPPED]
+        more = [f"{counts[state]} {word}" for state, word in OTHERS.items() if counts[state]]
+        tail = f" ({', '.join(more)})" if more else ""
+        if self.interrupted:
+            return f"INTERRUPTED: {counts[FAIL]} of {total} checks failed{tail}"
+        if counts[FAIL]:
+            return f"FAIL: {counts[FAIL]} of {total} checks{tail}"
+        return f"PASS: {counts[PASS] + counts[WARN]} of {total} checks{tail}"
+
+    def text(self) -> str:
+        """Return the file for the help desk."""
+        head = [
+            f"make preflight, {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
+            f"host {socket.gethostname()}, user {user()}, folder {self.folder}",
+            f"Python {sys.version.split()[0]}, {' '.join(os.uname()[::2])}",
+        ]
+        values = [f"{name}={value}" for name, value in sorted(self.env.items()) if shown(name)]
+        parts = [
+            head,
+            [*table(self.rows), self.verdict()],
+            ["Environment:", *values],
+            ["Commands:"],
+        ]
+        blocks = ["\n".join(part) for part in parts]
+        return "\n\n".join([*(without_secrets(b) for b in blocks), *self.hidden_commands(), ""])
+
+    def hidden_commands(self) -> list[str]:
+        values = [v for n, v in self.env.items() if re.fullmatch(SECRET, n, re.I) and len(v) > 5]
+        found = []
+        for command in self.commands:
+            for value in values:
+                command = command.replace(value, HIDDEN)
+            found.append(without_secrets(command))
+        return found
+
+    def write(self) -> Path | None:
+        """Write the file, whole at any time; return its path, or None if it cannot be written."""
+        names = (NAME, f"preflight-report-{user()}.txt")
+        places = [*(self.folder / name for name in names), Path.home() / NAME]
+        for place in places:
+            part = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+            try:
+                if place.exists() and place.stat().st_uid != os.getuid():
+                    continue  # that of another person
+                part.write_text(self.text(), encoding="utf-8", errors="replace")
+                part.replace(place)
+                return place
+            except OSError:
+                with suppress(OSError):
+                    part.unlink()
+        return None
+
+
+OTHERS = {WARN: "with a warning", SKIPPED: "skipped"}
+
+
+def answer_of(
+    command: list[str], timeout: float, env: Mapping[str, str], cwd: Path | None
+) -> Answer:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+        )
+    except OSError as error:
+        return Answer(127, "", f"{command[0]}: {error.strerror}\n")
+    except subprocess.TimeoutExpired as error:
+        said = (error.stderr or b"").decode(errors="replace")
+        return Answer(124, "", f"{said}{command[0]} did not answer within {timeout:.0f} s\n")
+    out, err = (os.fsdecode(part) for part in (done.stdout, done.stderr))
+    return Answer(done.returncode, out, err)
+
+
+def shortened(text: str) -> str:
+    """Return text on one line, and at most the beginning of a very long one."""
+    return textwrap.shorten(text, LONGEST, placeholder=" ...")
+
+
+def user() -> str:
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+
+
+def shown(name: str) -> bool:
+    return bool(SHOWN.fullmatch(name)) and not re.fullmatch(SECRET, name, re.I)
+
+
+def without_secrets(text: str) -> str:
+    """Hide passwords and tokens in assignments and addresses."""
+    text = re.sub(rf"({SECRET}=)\S+", rf"\1{HIDDEN}", text, flags=re.I)
+    return re.sub(r"(://[^/\s:@]+:)[^/\s@]+@", rf"\1{HIDDEN}@", text)
+
+
+def printable(text: str) -> str:
+    """Return text without what could change a terminal; lines stay."""
+    lines = without_secrets(text).split("\n")
+    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Return the lines of these rows; those that are skipped for one reason share theirs."""
+    lines = []
+    for (state, _), group in groupby(
+        rows, lambda row: (row.state, row.state == SKIPPED and row.found)
+    ):
+        members = list(group)
+        if state == SKIPPED and len(members) > 1:
+            names = ", ".join(row.name for row in members)
+            members = [Row(f"{len(members)} rows", SKIPPED, f"{members[0].found}: {names}")]
+        lines += [line for row in members for line in lines_of(row)]
+    return lines
+
+
+def lines_of(row: Row) -> list[str]:
+    """Return the lines of a row; long text goes on below its beginning."""
+    width = min(WIDTH, max(shutil.get_terminal_size((WIDTH, 0)).columns, 60)) - TEXT
+    parts = row.found.split("\n")
+    if row.cure:
+        parts += [f"-> {line}" for line in row.cure.split("\n")]
+    lines = [piece for part in parts for piece in wrapped(part, width)]
+    head = f"{row.state:<8}{row.name:<{TEXT - 8}}"
+    return [f"{head}{lines[0]}", *(" " * TEXT + line for line in lines[1:])]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    indent = "   " if text.startswith("-> ") else " " * (len(text) - len(text.lstrip()))
+    # a command, a line for site.sh or a path stays whole, so that it can be copied
+    for whole in re.findall(r"\bexport \w+=|bash -c '[^']*'", text):
+        text = text.replace(whole, whole.replace(" ", "\N{NO-BREAK SPACE}"))
+    lines = textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] or [""]
