@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from practice_cluster import FINISHED, PracticeCluster, wait_until
+from processes import SHOW_STACKS
 
 # records the script and its arguments, then answers as sbatch --parsable does
 SBATCH = """#!/bin/bash
@@ -66,7 +67,8 @@ class SlurmLoginNode(PracticeCluster):
     def __init__(self, cluster, clone):
         super().__init__(cluster.state)
         self.clone, self.folder = clone, clone.folder
-        self.env = {**cluster.env, "VENV": sys.prefix, "HOME": clone.env["HOME"]}
+        home = {"VENV": sys.prefix, "HOME": clone.env["HOME"]}
+        self.env = {**cluster.env, **SHOW_STACKS, **home}
         self.main = cluster
 
     def launch(self, *args, **env):

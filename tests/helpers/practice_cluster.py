@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import threads_of, with_variables
+
 PRACTICE = Path(__file__).resolve().parents[2] / "cluster" / "practice"
 FINISHED = {
     "COMPLETED",
@@ -30,10 +32,18 @@ FINISHED = {
 SITE = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+def wait_until(
+    condition: Callable[[], bool], timeout: float, what: str, explain: Callable[[], str] = str
+) -> None:
+    """Wait for a condition.
+
+    Raises:
+        AssertionError: if it does not come about in time, with what `explain` says then.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain for: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:.0f} s in vain for: {what}\n{explain()}")
         time.sleep(0.2)
 
 
@@ -126,8 +136,24 @@ class PracticeCluster:
                 self.start_soon(job_id)
             return found[0] in FINISHED
 
-        wait_until(is_finished, timeout, f"job {job_id} finished")
+        what = f"job {job_id} finished"
+        wait_until(is_finished, timeout, what, lambda: self.explain(job_id))
         return found[0]
+
+    def explain(self, job_id: str) -> str:
+        """Tell what a job does; this aborts its processes, to see their stacks."""
+        mine = f"SLURM_CONF={self.env['SLURM_CONF']}"
+        pids = list(with_variables(f"SLURM_JOB_ID={job_id}", mine))
+        parts = [self.run(["scontrol", "show", "job", job_id]), self.run(["squeue"])]
+        parts += threads_of(pids)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)
+        time.sleep(5)  # Python writes the stacks
+        for key in ("StdOut", "StdErr"):
+            file = Path(self.show(job_id)[key])
+            parts.append(f"{file}:\n{file.read_text()[-8000:]}" if file.exists() else f"no {file}")
+        return "\n".join(parts)
 
     def wait_for_state(self, job_id: str, state: str, timeout: float = 60) -> None:
         wait_until(

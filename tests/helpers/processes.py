@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import AnyStr
 
@@ -29,7 +30,7 @@ def output_of(process: subprocess.Popen[AnyStr], timeout: float | None) -> tuple
     try:
         return process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        threads = "\n".join(threads_of(process.pid))
+        threads = "\n".join(threads_of(in_session(process.pid)))
         os.killpg(process.pid, signal.SIGABRT)
         try:
             printed, errors = process.communicate(timeout=20)
@@ -41,17 +42,31 @@ def output_of(process: subprocess.Popen[AnyStr], timeout: float | None) -> tuple
         ) from None
 
 
-def threads_of(session: int) -> list[str]:
-    """Return a line for each thread of a session: its process, name, and where it waits."""
+def in_session(session: int) -> Iterator[int]:
+    """Yield the ids of the processes of a session."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                yield int(folder.name)
+
+
+def with_variables(*variables: str) -> Iterator[int]:
+    """Yield the ids of the processes with these variables, such as SLURM_JOB_ID=7."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environ = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            if set(variables) <= set(environ):
+                yield int(folder.name)
+
+
+def threads_of(pids: Iterable[int]) -> list[str]:
+    """Return a line for each thread of processes: its process, name, and where it waits."""
     lines = []
-    for task in sorted(Path("/proc").glob("[0-9]*/task/*")):
-        try:
-            state, _, _, leader = (task / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(leader) == session:
-                name, place = ((task / file).read_text().strip() for file in ("comm", "wchan"))
-                lines.append(f"process {task.parts[2]}, {name}, {state}, {place}")
-        except (OSError, ValueError):  # it has ended
-            continue
+    for task in [task for pid in sorted(pids) for task in Path(f"/proc/{pid}").glob("task/*")]:
+        with contextlib.suppress(OSError):
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            name, place = ((task / file).read_text().strip() for file in ("comm", "wchan"))
+            lines.append(f"process {task.parts[2]}, {name}, {state}, {place}")
     return lines
 
 

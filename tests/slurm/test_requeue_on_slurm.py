@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from clone import ARGUMENTS_LESSON, EPOCH_LINE, TEST_LINE
 from practice_cluster import FINISHED, wait_until
+from processes import with_variables
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -155,17 +156,26 @@ def launch(node, name, *args, **env):
 
 def wait_for_restart(node, run, times):
     restarted = f"job {run.job} requeued {times} times"
-    wait_until(lambda: node.show(run.job)["Restarts"] == str(times), PATIENCE, restarted)
+
+    def has_restarted():
+        return node.show(run.job)["Restarts"] == str(times)
+
+    wait_until(has_restarted, PATIENCE, restarted, lambda: node.explain(run.job))
 
 
 def wait_for_step(node, run, step, rank=0):
     done = f"job {run.job} at step {step}"
-    wait_until(lambda: any(s[0] >= step for s in run.steps(rank)), PATIENCE, done)
+
+    def has_done():
+        return any(s[0] >= step for s in run.steps(rank))
+
+    wait_until(has_done, PATIENCE, done, lambda: node.explain(run.job))
 
 
 def finish(node, job, timeout=PATIENCE):
     """Wait for the end of a job, and return its state in the accounting."""
-    wait_until(lambda: node.state_of(job) in FINISHED, timeout, f"job {job} finished")
+    what = f"job {job} finished"
+    wait_until(lambda: node.state_of(job) in FINISHED, timeout, what, lambda: node.explain(job))
     return node.accounting_state(job)
 
 
@@ -223,15 +233,6 @@ def whole(node):
     return run
 
 
-def processes(*variables):
-    """Yield the ids of the processes with these variables."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
-            environ = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
-            if set(variables) <= set(environ):
-                yield int(folder.name)
-
-
 def notes_signals(pid):
     """Tell whether a process notes USR1."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -240,7 +241,7 @@ def notes_signals(pid):
 
 
 def have_armed(run, number):
-    tasks = list(processes(f"SLURM_JOB_ID={run.job}", "SLURM_STEP_ID=0"))
+    tasks = list(with_variables(f"SLURM_JOB_ID={run.job}", "SLURM_STEP_ID=0"))
     return len(tasks) == number and all(notes_signals(pid) for pid in tasks)
 
 
@@ -323,7 +324,7 @@ def test_a_job_whose_node_is_lost_continues_from_its_last_checkpoint(node, whole
     wait_for_step(node, run, run.attempts()[-1]["to_step"] + 2)
 
     node.kill("node2")
-    for pid in processes(f"SLURM_JOB_ID={run.job}"):
+    for pid in with_variables(f"SLURM_JOB_ID={run.job}"):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_for_restart(node, run, 1)

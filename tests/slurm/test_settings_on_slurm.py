@@ -52,7 +52,7 @@ def finish(node, job):
             node.start_soon(job)
         return shown["JobState"] in FINISHED
 
-    wait_until(has_finished, PATIENCE, f"job {job} finished")
+    wait_until(has_finished, PATIENCE, f"job {job} finished", lambda: node.explain(job))
     assert node.accounting_state(job) == "COMPLETED", node.log(job) + node.log(job, "err")
 
 
