@@ -97,8 +97,8 @@ def clone(course, tmp_path_factory):
     return clone
 
 
-def build(clone):
-    return clone.run(sys.executable, "tools/make_site.py")
+def build(clone, **env):
+    return clone.run(sys.executable, "tools/make_site.py", env={**clone.env, **env})
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,8 @@ def test_a_warning_of_sphinx_fails_and_names_the_page(copy):
     page = copy.folder / "docs/glossary.md"
     page.write_text(page.read_text() + "\n```bsh\nls\n```\n")
 
-    done = build(copy)
+    # as some environments set it, also where nothing is a terminal
+    done = build(copy, FORCE_COLOR="1")
 
     assert done.returncode == 1
     assert re.match(r"docs/glossary.md:\d+: WARNING: .*'bsh'", done.stderr), done.stderr
