@@ -10,6 +10,7 @@ from https_mirror import certificate, mirror  # noqa: F401
 from login_node import module_login_node  # noqa: F401
 from practice_cluster import practice_cluster  # noqa: F401
 from programs import LESSON_9, Programs
+from scheduling import OneClusterScheduling
 from warm_python import warm_python  # noqa: F401
 
 # the processes of a job and the tests share the cores of one machine
@@ -31,6 +32,14 @@ def pytest_runtest_protocol(item: pytest.Item):
     """Run a test, with its fixtures, with the program that its file is about."""
     PROGRAMS.select(item.path)
     return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
+    """Divide the files among the workers of --dist=loadfile."""
+    if config.getvalue("dist") == "loadfile":
+        return OneClusterScheduling(config, log)
+    return None
 
 
 def pytest_unconfigure() -> None:

@@ -22,7 +22,7 @@ from site_checks.judge_software import (
     site_modules,
 )
 from site_checks.probe import Outcome, host
-from site_checks.report import FAIL, PASS, SKIPPED, WARN, Report
+from site_checks.report import FAIL, PASS, SKIPPED, WARN, Report, shortened
 from site_checks.site_file import Site
 from site_checks.slurm import Partition
 
@@ -109,7 +109,7 @@ def last_lines(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ours = [line for line in lines if re.search(NO_PYTHON, line)]
     others = [line for line in lines if not line.startswith(("slurmstepd:", "srun:"))]
-    return f"{' / '.join(ours[:1] or others[-2:] or lines[-2:]):.500}"
+    return shortened(" / ".join(ours[:1] or others[-2:] or lines[-2:]))
 
 
 def check_two_nodes(report: Report, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from site_checks.probe import Facts, Outcome, host
-from site_checks.report import FAIL, PASS, SKIPPED, WARN, Report
+from site_checks.report import FAIL, PASS, SKIPPED, WARN, Report, shortened
 from site_checks.site_file import Site, lines_of
 
 SLOW_S = 60  # an import that takes longer keeps a class waiting
@@ -31,7 +31,7 @@ def check_modules(report: Report, site: Site, outcome: Outcome) -> None:
         if "command not found" in wrong[0]:
             cure = "write above it in site.sh: source /etc/profile.d/modules.sh (or lmod.sh)"
         where = "in a job" if wrong[0] in outcome.errors else "on this node"
-        report.add("modules", FAIL, f"{where}: {wrong[0]:.300}", cure)
+        report.add("modules", FAIL, f"{where}: {shortened(wrong[0])}", cure)
     elif not lines:
         report.add("modules", SKIPPED, "site.sh loads none")
     else:

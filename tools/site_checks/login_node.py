@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from site_checks.report import FAIL, PASS, WARN, Report
+from site_checks.report import FAIL, PASS, WARN, Report, shortened
 from site_checks.site_file import Site
 
 # what run.py needs: until lesson 9, and from lesson 10 on
@@ -85,7 +85,7 @@ def check_branches(report: Report) -> None:
     missing = sorted(names - there, key=lambda name: int(name.partition("-")[0]))
     if shown.code:
         cure = "clone the course with git clone; lesson branches need a clone"
-        report.add("lesson branches", FAIL, shown.said[:300], cure)
+        report.add("lesson branches", FAIL, shortened(shown.said), cure)
     elif missing:
         found = f"{len(missing)} of {len(names)} are missing, the first is {missing[0]}"
         report.add("lesson branches", FAIL, found, "build them: make lessons")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from site_checks.report import Answer, Report
+from site_checks.report import Answer, Report, shortened
 from site_checks.site_file import Site, without_count
 from src.launch.job import Job
 from src.utils.errors import NotSubmittedError, UserError
@@ -202,7 +202,7 @@ def state_of(report: Report, job: str) -> tuple[str, str]:
         state, _, why = lines[-1].partition("|")
         return state, why
     gone = done.code == 0 or "Invalid job id" in done.err
-    return ("GONE", "") if gone else ("UNKNOWN", done.said[:100])
+    return ("GONE", "") if gone else ("UNKNOWN", shortened(done.said))
 
 
 REASONS = {

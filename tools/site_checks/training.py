@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from site_checks.probe import OVER, PAUSE, WAITING, cure_of_waiting, state_of
-from site_checks.report import FAIL, PASS, SKIPPED, Report
+from site_checks.report import FAIL, PASS, SKIPPED, Report, shortened
 from site_checks.site_file import Site
 
 ROW = "training, 2 nodes"
@@ -34,7 +34,7 @@ def check_training(
     done = report.run([python, "run.py", *words], cwd=tree, timeout=120)
     found = re.search(r"^job (\d+) -> (\S+)", done.out, re.MULTILINE)
     if not found:
-        report.add(ROW, FAIL, f"run.py: {done.said:.400}", "see the rows above")
+        report.add(ROW, FAIL, f"run.py: {shortened(done.said)}", "see the rows above")
         return
     job = found[1]
     try:
@@ -83,7 +83,7 @@ def judge_run(
     if problem or not done or not tested:
         last = [line for line in errors.splitlines() if line.strip()][-1:]
         found = problem or f"job {job} left no DONE.json"
-        shown = f": {last[0]:.300}" if last else ""
+        shown = f": {shortened(last[0])}" if last else ""
         report.add(ROW, FAIL, f"{found}{shown}{where}", cure or "its log says why")
     elif not processes or processes[1] != "2":
         found = f"job {job} trained with {processes[1] if processes else 'an unknown number of'}"
