@@ -23,7 +23,11 @@ trap 'die "interrupted: run make setup again; it starts from the beginning"' INT
 # unlike an interruption, an error leaves no package half installed
 failed() {
   if [ -e "$before" ]; then mv "$before" "$stamp"; fi
-  die "$1 could not install the packages: see its messages above, fix the cause and run make again."
+  remedy="see its messages above, fix the cause and run make again."
+  if [ "$TORCH" = cpu ]; then
+    remedy="$remedy If this machine cannot reach $CPU_INDEX, use TORCH=pypi, which is larger."
+  fi
+  die "$1 could not install the packages: $remedy"
 }
 
 # pick NAMES <LOCK prints the packages whose names match, drop NAMES <LOCK all others

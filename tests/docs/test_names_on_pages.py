@@ -77,6 +77,7 @@ OF_THE_READER = {
     *("'callbacks=[early_stopping,epoch_time]'", "callbacks=epoch_time", "network=small_cnn"),
     *("metrics.kappa._target_=torchmetrics.CohenKappa", "model=src.models.<file>.<Class>"),
     *("/shared/envs/hpc", "/shared/envs/hpc-rocm", "/shared/envs/hpc/bin/python"),
+    "/shared/envs/login/bin/activate",
     *("/shared", "/shared/class", "/shared/class/$USER", "/home/*/hpc-starter", "go+rX"),
     *("~/.local/state/hpc-starter/practice", "epoch=7-val_acc=0.9533.ckpt", "job_17"),
     *("'data.image_size=[96,128]'", "logs/mlflow.db"),

@@ -603,6 +603,22 @@ def test_a_refusal_of_sbatch_is_passed_on_and_leaves_nothing(login_node, code):
     assert not list(login_node.logs.rglob("version_*"))
 
 
+def test_the_lines_that_a_wrapper_prints_do_not_hide_why_sbatch_refuses(login_node):
+    login_node.install(
+        "sbatch",
+        "#!/bin/bash\necho '--> Verifying submit host...OK' >&2\necho 'Balance: 7 hours'\n"
+        "echo 'sbatch: Verify job submission ... OK' >&2\n"
+        "echo 'sbatch: error: name your account' >&2\n"
+        "echo 'sbatch: error: Batch job submission failed: Unspecified error' >&2\n"
+        "echo 'sbatch: see https://docs.example.org for help' >&2\nexit 1",
+    )
+
+    done = login_node.launch()
+
+    why = "sbatch: error: name your account sbatch: error: Batch job submission failed: Unspecified"
+    one_sentence(done, f"not submitted: {why} error; see sinfo and site.sh")
+
+
 def test_a_refusal_of_sbatch_leaves_a_run_that_continues(login_node):
     run = login_node.logs / "cifar10/version_0"
     login_node.launch()

@@ -800,10 +800,9 @@ def test_a_probe_that_slurm_refuses(bench):
     failed(bench.report, "probe job", NODES)
 
 
-def test_the_reason_of_run_py_is_shown_without_the_lines_of_a_wrapper():
-    said = "not submitted: --> Verifying...OK sbatch: error: --mem is not supported here: use all"
-    said += " sbatch: error: Batch job submission failed: Unspecified error ------ Welcome to the"
-    said += " site --> Checking account...OK; see sinfo and site.sh"
+def test_the_reasons_are_taken_from_the_sentence_of_run_py():
+    said = "not submitted: sbatch: error: --mem is not supported here: use all"
+    said += " sbatch: error: Batch job submission failed: Unspecified error; see sinfo and site.sh"
 
     assert probe.reason(said) == "--mem is not supported here: use all; Unspecified error"
 

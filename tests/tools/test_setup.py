@@ -251,6 +251,7 @@ def test_a_folder_that_setup_did_not_make_is_left_alone(bare):
     ("option", "variables", "first"),
     [
         ("INSTALLER=", {}, "uv"),
+        ("TORCH=cpu", {}, "uv"),
         ("INSTALLER=", {"PIP_INDEX_URL": "https://mirror.example"}, "setuptools"),
         ("INSTALLER=", {"REQUESTS_CA_BUNDLE": "ca.pem"}, "setuptools"),
         ("PIP_ARGS=--no-cache-dir", {}, "setuptools"),
@@ -273,6 +274,7 @@ def test_setup_uses_uv_unless_pip_has_settings(bare, tmp_path, option, variables
 
     assert done.returncode == 2
     assert "pip could not install the packages" in done.stderr
+    assert ("use TORCH=pypi" in done.stderr) == (option == "TORCH=cpu")
     assert (bare.folder / "env/part.lock").read_text().startswith(f"{first}==")
 
 

@@ -137,7 +137,10 @@ def check_gpus(report: Report, site: Site, partition: Partition, facts: Facts) -
         if not one.get("gpus"):
             found = f"PyTorch {one.get('torch')} sees no GPU on {host(one)} with --gres={name}:1"
             found += f" ({one['gpu_error']})" if one.get("gpu_error") else ""
-            cure = "to run the course on the CPUs instead, delete the line GRES from site.sh"
+            cure = (
+                "to run the course on the CPUs instead, delete the line GRES from site.sh; what"
+                " the row GPU job says then is no fault"
+            )
             report.add("GPU of a job", FAIL, found, f"{cure_of_no_gpu(one)}\n{cure}")
             return
     report.add("GPU of a job", PASS, f"PyTorch sees {facts[0]['gpus']} GPU with --gres={name}:1")

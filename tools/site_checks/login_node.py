@@ -75,7 +75,8 @@ def cure_of_python(site: Site) -> str:
         )
     venv = site.get("VENV")
     where = f" VENV={shlex.quote(venv)}" if venv else ""
-    return f"create the environment: make setup{where}"
+    other = "" if venv else ", or write the Python of your site into site.sh: export PYTHON=..."
+    return f"create the environment: make setup{where}{other}"
 
 
 def check_branches(report: Report) -> None:

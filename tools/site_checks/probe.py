@@ -70,9 +70,9 @@ def host(one: dict[str, Any]) -> str:
 
 
 def reason(said: str) -> str:
-    """Return what sbatch says in run.py's sentence, without the lines that a wrapper adds."""
+    """Return what sbatch says in run.py's sentence, each reason once."""
     said = re.sub(r"^not submitted: |; see sinfo and site\.sh$", "", said)
-    errors = re.findall(r"error: (.*?)(?= sbatch: | -{3}|$)", said)
+    errors = re.findall(r"error: (.*?)(?= sbatch: |$)", said)
     found = [error.replace("Batch job submission failed: ", "") for error in errors]
     return "; ".join(dict.fromkeys(found)) or said
 

@@ -16,6 +16,8 @@ from src.utils.errors import UserError
 TEMPLATE = Path(__file__).with_name("job.sh")
 # the line with the job id, from sbatch --parsable or from a wrapper that drops this option
 JOB_ID = r"^(?:Submitted batch job )?(\d+)(?:;[\w.-]+| on cluster [\w.-]+)?\s*$"
+# why sbatch has refused a job; a wrapper prints other lines around it
+REASON = r"^sbatch: (?:error|fatal): .*"
 
 
 def has_slurm():
@@ -87,7 +89,8 @@ class Job:
         said = " ".join(f"{done.stderr} {done.stdout}".split())
         ids = set(re.findall(JOB_ID, done.stdout, re.MULTILINE))
         if done.returncode and not ids:
-            why = said or f"sbatch printed nothing (exit code {done.returncode})"
+            why = " ".join(re.findall(REASON, done.stderr, re.MULTILINE)) or said
+            why = why or f"sbatch printed nothing (exit code {done.returncode})"
             raise NotSubmittedError(f"not submitted: {why:.1000}; see sinfo and site.sh")
         if done.returncode or len(ids) != 1:
             found = f"sbatch's answer (exit code {done.returncode}) is {said!r:.1000}"
