@@ -20,6 +20,9 @@ WANTED = [
     # the results
     EPOCH_LINE.pattern,
     r"test loss [\d.]+ acc [\d.]+",
+    # a job that is interrupted and continues (lesson 9)
+    r"\w+: saved at step \d+, and requeued; it continues when Slurm starts it again",
+    r"continues from \S+: step \d+",
 ]
 TIME = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) )?"
 LINE = re.compile(f"{TIME}({'|'.join(WANTED)})")
