@@ -29,6 +29,7 @@ OF_SLURM = {
     *(
         "--start",
         "--starttime=now-7days",
+        "now+3",
         "--name",
         "--jobid",
         "--account",
