@@ -227,7 +227,7 @@ def navigation(pages: dict[str, str]) -> str:
     known = {name for group in groups.values() for name in group}
     for name in known - set(names):
         raise SystemExit(
-            f"GROUPS in tools/make_site.py has {name}.md, which is missing: remove it."
+            f"GROUPS in tools/make_site.py names {name}.md, which does not exist: remove the name."
         )
     groups["More"] += [name for name in names if name not in known]
     return "".join(contents(title, names) for title, names in groups.items() if names)
@@ -296,7 +296,7 @@ def render(sources: Path, target: Path) -> None:
     done = subprocess.run([*command, sources, target], env=env, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         messages = done.stderr.replace(f"{sources}/index.md", START).replace(f"{sources}/", "")
-        raise SystemExit(f"{messages.strip()}\nThe site is not written.")
+        raise SystemExit(f"{messages.strip()}\nThe site was not written.")
 
 
 def check_place() -> None:
@@ -306,9 +306,7 @@ def check_place() -> None:
         SystemExit: if there is one.
     """
     if SITE.exists() and not (SITE / "searchindex.js").exists():
-        raise SystemExit(
-            f"{SITE}/ contains other files than those of the site: rename or delete it."
-        )
+        raise SystemExit(f"{SITE}/ was not written by make site: rename or delete this folder.")
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def remove_folder(report: Report, folder: Path) -> None:
     """Remove what the jobs have written, but not the log of a training that has failed."""
     failed = [row.name for row in report.rows if row.state == FAIL]
     if training.ROW in failed:
-        print(f"the files of the training are kept in {folder}: remove it when you are done")
+        print(f"the files of the training are kept: remove the folder {folder} when you are done")
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -119,7 +119,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=WAIT,
         metavar="SECONDS",
-        help="how long a job may wait in the queue (default: %(default)s)",
+        help="longest time that a job may wait in the queue, in seconds (default: %(default)s)",
     )
     return parser.parse_args()
 

@@ -252,7 +252,7 @@ def test_a_warning_of_sphinx_fails_and_names_the_page(copy):
 
     assert done.returncode == 1
     assert re.match(r"docs/glossary.md:\d+: WARNING: .*'bsh'", done.stderr), done.stderr
-    assert done.stderr.endswith("The site is not written.\n")
+    assert done.stderr.endswith("The site was not written.\n")
     assert not (copy.folder / "site").exists()
 
 
@@ -261,7 +261,7 @@ def test_a_page_that_is_gone_is_named(monkeypatch):
     pages = {f"docs/{name}.md": "" for names in make_site.GROUPS.values() for name in names}
     del pages["docs/gone.md"]
 
-    with pytest.raises(SystemExit, match=r"GROUPS in .* has docs/gone\.md, which is missing"):
+    with pytest.raises(SystemExit, match=r"GROUPS in .* names docs/gone\.md, which does not exist"):
         make_site.navigation(pages)
 
 
@@ -272,9 +272,7 @@ def test_a_folder_with_other_files_is_kept(copy):
     done = build(copy)
 
     assert done.returncode == 1
-    assert (
-        done.stderr == "site/ contains other files than those of the site: rename or delete it.\n"
-    )
+    assert done.stderr == "site/ was not written by make site: rename or delete this folder.\n"
     assert (copy.folder / "site/mine.txt").read_text() == "mine"
 
 

@@ -715,7 +715,7 @@ def test_a_gpu_name_that_slurm_does_not_know(bench, trees, same_shapes, text, gr
 
     report = bench.jobs(trees, text, gres)
 
-    failed(report, "GPU job", *words, "runs on the CPUs: then set no GRES")
+    failed(report, "GPU job", *words, "to run the course on the CPUs instead, set no GRES")
 
 
 def test_gpus_that_a_site_does_not_use_are_no_fault(bench, trees, same_shapes):
@@ -723,7 +723,7 @@ def test_gpus_that_a_site_does_not_use_are_no_fault(bench, trees, same_shapes):
 
     report = bench.jobs(trees, "", "gpu:a100:2")
 
-    words = ["sets no GRES", "export GRES=gpu:a100\n", "runs on the CPUs"]
+    words = ["sets no GRES", "export GRES=gpu:a100\n", "run the course on the CPUs"]
     failed(report, "GPU job", *words, state=WARN)
     judge.check_gpus(report, bench.site(), Partition({}, 2, "gpu:a100:2"), planted())
     assert states(report)["GPU of a job"] == SKIPPED
@@ -918,7 +918,7 @@ WARNINGS = {
     "no weights": ("packages", {"versions": {"torch": ["2.14.1", "2.13.0"]}}, "torch 2.13.0"),
     "slow": ("packages", {"import_s": 90.0}, "the imports took 90 s"),
     "full": ("disk space", {"disk_free_mb": 900}, "900 MB free"),
-    "cpus": ("CPUs and memory", {"cpus": 1}, "n2 gives 1 CPUs of 2"),
+    "cpus": ("CPUs and memory", {"cpus": 1}, "on n2, a task gets 1 of the 2 requested CPUs"),
     "scontrol": ("requeue", {"requeue": "no scontrol"}, "have no scontrol"),
     "clock": ("clocks", {"began": 90.0}, "this node and a compute node differ by 9 s"),
 }
@@ -1215,7 +1215,8 @@ def test_only_the_files_of_a_training_that_failed_are_kept(main, tmp_path, capsy
 
     kept = [f"logs/{path.name}" for path in (tmp_path / "logs").iterdir()]
     shown = capsys.readouterr().out
-    assert [f"kept in {path}:" in shown for path in kept] == ([True] if state == FAIL else [])
+    named = [f"are kept: remove the folder {path} when" in shown for path in kept]
+    assert named == ([True] if state == FAIL else [])
 
 
 def test_every_row_is_made_to_fail():

@@ -68,13 +68,15 @@ def job_ran(report: Report, site: Site, outcome: Outcome) -> bool:
         report.add("probe job", SKIPPED, f"it is refused for the same reason: see {row}")
         return False
     if outcome.problem and not outcome.facts:
-        cure = outcome.cure or "see the rows above: the job of the lessons would be refused too"
+        cure = outcome.cure or "see the rows above: jobs of the lessons would be refused, too"
         report.add("probe job", FAIL, outcome.problem, cure)
         return False
     if not outcome.facts:
         cure = "the last line of its log names the cause; the whole log is in the report"
         if not outcome.errors and not outcome.output:
-            errors = "it left no log in this folder, which the compute nodes may not see"
+            errors = (
+                "it left no log in this folder: perhaps the compute nodes do not see the folder"
+            )
             cure = "clone the course into a folder that all nodes see, such as your home"
         elif re.search(NO_PYTHON, outcome.errors):
             cure = cure_of_python(site)

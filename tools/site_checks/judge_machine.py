@@ -63,7 +63,9 @@ def check_resources(report: Report, facts: Facts) -> None:
     tight = [one for one in facts if 0 < one["mem_limit_mb"] < one["mem_asked_mb"]]
     if few:
         one = few[0]
-        found = f"{host(one)} gives {one['cpus']} CPUs of {one['cpus_asked']} requested to a task"
+        found = (
+            f"on {host(one)}, a task gets {one['cpus']} of the {one['cpus_asked']} requested CPUs"
+        )
         cure = "worker processes will share them: ask the help desk how --cpus-per-task works here"
         report.add("CPUs and memory", WARN, found, cure)
     elif tight:
@@ -87,7 +89,7 @@ def check_requeue(report: Report, facts: Facts) -> None:
         report.add("requeue", WARN, "the compute nodes have no scontrol", cure)
     else:
         cure = "jobs of lesson 9 do not return to the queue: continue them with run.py --resume"
-        found = f"Slurm starts no job again here (Requeue={', '.join(sorted(flags))})"
+        found = f"Slurm does not requeue jobs here (Requeue={', '.join(sorted(flags))})"
         report.add("requeue", FAIL, found, cure)
 
 
@@ -121,7 +123,7 @@ def check_network(report: Report, outcome: Outcome) -> None:
         cure += " 29999 and those above 32767 between compute nodes"
         report.add("MASTER_ADDR", FAIL, found, cure)
     else:
-        report.add("MASTER_ADDR", PASS, f"{master} is reached from the second node, and back")
+        report.add("MASTER_ADDR", PASS, f"the second node and rank 0 at {master} reach each other")
 
 
 def check_gpus(report: Report, site: Site, partition: Partition, facts: Facts) -> None:
@@ -138,8 +140,8 @@ def check_gpus(report: Report, site: Site, partition: Partition, facts: Facts) -
             found = f"PyTorch {one.get('torch')} sees no GPU on {host(one)} with --gres={name}:1"
             found += f" ({one['gpu_error']})" if one.get("gpu_error") else ""
             cure = (
-                "to run the course on the CPUs instead, delete the line GRES from site.sh; what"
-                " the row GPU job says then is no fault"
+                "to run the course on the CPUs instead, delete the line GRES from site.sh; you can"
+                " then ignore a warning in the row GPU job"
             )
             report.add("GPU of a job", FAIL, found, f"{cure_of_no_gpu(one)}\n{cure}")
             return

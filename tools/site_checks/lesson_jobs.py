@@ -265,7 +265,7 @@ def cure_of_gpus(why: str, site: Site, partition: Partition) -> str:
     """Return how to train on the GPUs of the partition, and that nobody has to."""
     if re.search(NOT_GPUS, why, re.IGNORECASE):
         return cure_of(why, site, partition)
-    cpus = "the course also runs on the CPUs: then set no GRES in site.sh"
+    cpus = "to run the course on the CPUs instead, set no GRES in site.sh"
     if not partition.gres:
         return f"use a partition with GPUs: export SBATCH_PARTITION=<name>\n{cpus}"
     if site.get("GRES") == partition.gpu_name:

@@ -85,10 +85,10 @@ def check_branches(report: Report) -> None:
     there = {line.rpartition("/")[2] for line in shown.out.splitlines()}
     missing = sorted(names - there, key=lambda name: int(name.partition("-")[0]))
     if shown.code:
-        cure = "clone the course with git clone; lesson branches need a clone"
+        cure = "get the course with git clone: only a clone has the lesson branches"
         report.add("lesson branches", FAIL, shortened(shown.said), cure)
     elif missing:
-        found = f"{len(missing)} of {len(names)} are missing, the first is {missing[0]}"
+        found = f"{len(missing)} of {len(names)} are missing, beginning with {missing[0]}"
         report.add("lesson branches", FAIL, found, "build them: make lessons")
     else:
         report.add("lesson branches", PASS, f"all {len(names)} are here")

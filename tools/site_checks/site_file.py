@@ -86,7 +86,7 @@ def check_site(report: Report) -> Site | None:
         cure = "remove it from site.sh, which is also sourced in the shells where people work"
         report.add("site.sh", FAIL, f"line {wrong[0][0]} is {wrong[0][1]!r}", cure)
     elif not text:
-        found = "there is none: the defaults of this cluster, and the environment env/, are used"
+        found = "no site.sh: jobs use the defaults of this cluster, and the environment env/"
         report.add("site.sh", PASS, found)
     else:
         report.add(
@@ -159,7 +159,7 @@ def wrong_values(site: Site) -> list[tuple[str, str, str]]:
         found = f"SBATCH_TIMELIMIT={time} is not a time of Slurm"
         problems.append((FAIL, found, "write hours, minutes and seconds, such as 00:30:00"))
     if site.get("NO_MEM").lower() in ("no", "false", "0", "n"):
-        found = f"NO_MEM={site.get('NO_MEM')} has the effect of yes, as each value has"
+        found = f"NO_MEM={site.get('NO_MEM')} has the effect of yes, as any value does"
         problems.append((WARN, found, "remove the line NO_MEM, or write: export NO_MEM=yes"))
     return problems
 

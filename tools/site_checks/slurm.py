@@ -231,7 +231,9 @@ def check_names(report: Report, site: Site, partition: Partition, answer: Answer
         elif row == "account" and value:
             check_account(report, value)
         else:
-            report.add(row, PASS, f"{about}: accepted")
+            report.add(
+                row, PASS, f"{about}: accepted" if value else f"{about}, and sbatch needs none"
+            )
     if refused == "short job":
         cure = "the message of sbatch names the cause; see also sinfo"
         cure = CURES.get(row_of(why), cure)

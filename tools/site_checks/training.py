@@ -60,7 +60,7 @@ def wait_for(report: Report, job: str, wait: float) -> tuple[str, str]:
             if now - began > wait:
                 return f"job {job} has waited {now - began:.0f} s: {why}", cure_of_waiting(why)
         elif now - started > LONGEST:
-            return f"job {job} runs for {now - started:.0f} s", "its log shows where it hangs"
+            return f"job {job} has run for {now - started:.0f} s", "its log shows where it hangs"
         doing = f"waits in the queue ({why})" if state in WAITING else "trains on two nodes"
         report.show_progress(f"job {job} {doing}, {now - began:.0f} s; Ctrl-C cancels it")
         time.sleep(PAUSE)
