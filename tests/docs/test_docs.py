@@ -89,6 +89,12 @@ def test_tensorboard_is_documented_on_localhost_only(page):
     assert not re.search(r"--bind_all|--host[ =](?!localhost|127\.0\.0\.1)|0\.0\.0\.0", text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_requeued_job_is_not_started_in_the_second_in_which_it_ended(page):
+    """Its node would refuse it ("Job credential revoked"), and it would fail."""
+    assert not re.search(r"StartTime=now(?!\+)", page.read_text())
+
+
 TERMS = {
     *("node", "partition", "queue", "allocation", "gres", "module", "environment", "account"),
     *("job", "step", "task", "state", "requeue", "process", "thread", "worker", "device", "rank"),
