@@ -81,6 +81,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     ours = (*SITE, "GIT_", "MAKE", "MFLAGS", "DATA_DIR", "MNIST_", "VENV", "PYTHONPATH", "OMP_")
     # make exports what its command line sets
     ours += ("PYTHON3", "TORCH", "INSTALLER", "PIP_ARGS", "CPU_INDEX", "MADE_WITH")
+    ours += ("FORCE_COLOR",)  # the tests read what is printed
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # one thread: the tests run side by side, and threads that wait for each other keep a core busy
     ours = {"HOME": str(home), "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
