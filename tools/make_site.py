@@ -290,8 +290,8 @@ def render(sources: Path, target: Path) -> None:
     command += ["-c", str(ROOT / "tools/website"), "-d", str(sources.parent / "doctrees")]
     if shown:
         command += ["-D", f"html_last_updated_fmt={shown}"]
-    # the date of the commit, not of today: the same commit gives the same files; no colours, even
-    # where FORCE_COLOR is set, since the messages are read below
+    # the date of the commit, not of today: the same commit gives the same files; no colours,
+    # which Sphinx also uses where FORCE_COLOR or CI is set, since its messages are changed below
     env = {**os.environ, "SOURCE_DATE_EPOCH": seconds, "NO_COLOR": "1"}
     done = subprocess.run([*command, sources, target], env=env, stderr=subprocess.PIPE, text=True)
     if done.returncode:
