@@ -16,7 +16,7 @@ import layers
 
 # lines that a step may insert and delete in the training code: src/ without new files,
 # src/launch and src/utils/errors.py
-BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 60, 9: 225, 10: 1030}
+BUDGETS = {2: 145, 3: 15, 4: 45, 5: 115, 6: 85, 7: 45, 8: 60, 9: 230, 10: 1030}
 MOVING = 6  # the lesson in which moved lines do not count
 LAUNCH_BUDGETS = {5: 20, 6: 25, 7: 145, 8: 66, 9: 135, 10: 970}
 ERRORS = "src/utils/errors.py"

@@ -16,6 +16,7 @@ from src.utils.slurm import (
     current_job,
     forget_other_launchers,
     refuse_other_launchers,
+    requeue,
     started_by_srun,
 )
 
@@ -241,3 +242,21 @@ def test_the_first_node_of_the_step_is_the_address_by_default(stand):
     )
 
     assert done.stdout == "node2\n"
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "why"),
+    [
+        ("exit 0", ""),
+        # Slurm ends all processes of the job, sometimes before scontrol has ended by itself
+        ("kill -TERM $$", ""),
+        ("echo Invalid job id >&2; exit 1", "scontrol requeue 5: Invalid job id"),
+        ("kill -KILL $$", "scontrol requeue 5: "),
+    ],
+)
+def test_a_requeue_that_ends_its_own_scontrol_is_no_failure(stand, tmp_path, scontrol, why):
+    stand(TASK)
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{scontrol}\n")
+    (tmp_path / "scontrol").chmod(0o755)
+
+    assert requeue() == why

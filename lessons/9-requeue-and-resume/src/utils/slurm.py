@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import signal
 import subprocess
 
 from src.utils.errors import UserError
@@ -113,6 +114,8 @@ def requeue():
         return "this node has no scontrol"
     except subprocess.TimeoutExpired:
         return "scontrol did not answer within 60 s"
+    if done.returncode == -signal.SIGTERM:
+        return ""  # the request is accepted: Slurm ends the processes of this job, also scontrol
     said = " ".join(done.stderr.split())
     return f"scontrol requeue {job}: {said:.300}" if done.returncode else ""
 
