@@ -9,17 +9,21 @@ appears in the navigation by itself, and GROUPS puts it under a heading.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from urllib.parse import unquote
 
 from change_pages import FENCE, change_pages
@@ -32,6 +36,7 @@ from pygments.util import ClassNotFound
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path("site")
+PREFIX = ".site-"  # of a temporary folder
 START = "README.md"
 # heading in the navigation -> pages in docs, in the order of the course
 GROUPS = {
@@ -49,6 +54,9 @@ DARK = "@media (prefers-color-scheme: dark)"
 ADDRESS = re.compile(r'\b(?:src|srcset|href)="([^"]+)"')
 # two files of one picture, in the words of a Git host
 PICTURE = re.compile(r'<picture>\s*<source [^>]*srcset="([^"]+)">\s*(<img [^>]+>)\s*</picture>')
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# what a full disk makes impossible
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,11 @@ def find_pages() -> dict[str, str]:
     """Return the path of each page -> its text."""
     paths = [Path(START), *sorted(Path("docs").rglob("*.md"))]
     return {str(path): path.read_text(encoding="utf-8") for path in paths}
+
+
+def escaped(text: str) -> str:
+    """Return text without what could change a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def find_links(page: str, text: str) -> Iterator[Link]:
@@ -295,32 +308,125 @@ def render(sources: Path, target: Path) -> None:
     env = {**os.environ, "SOURCE_DATE_EPOCH": seconds, "NO_COLOR": "1"}
     done = subprocess.run([*command, sources, target], env=env, stderr=subprocess.PIPE, text=True)
     if done.returncode:
+        for number in FULL:
+            if re.search(rf"\[Errno {number}\]|OSError\({number},", done.stderr):
+                raise OSError(number, os.strerror(number), str(target))
         messages = done.stderr.replace(f"{sources}/index.md", START).replace(f"{sources}/", "")
         raise SystemExit(f"{messages.strip()}\nThe site was not written.")
+
+
+# --- replace the site
 
 
 def check_place() -> None:
     """Refuse to replace a folder that is not a site.
 
     Raises:
-        SystemExit: if there is one.
+        SystemExit: if there is one, or a link.
     """
+    if SITE.is_symlink():
+        raise SystemExit(
+            f"{SITE} is a symbolic link, which make site does not replace: delete the link, and"
+            f" copy {SITE}/ to where it led."
+        )
     if SITE.exists() and not (SITE / "searchindex.js").exists():
         raise SystemExit(f"{SITE}/ was not written by make site: rename or delete this folder.")
 
 
-def main() -> None:
-    os.chdir(ROOT)
+def replace_site(new: Path, old: Path) -> None:
+    """Put the new site in the place of the old one, which is complete until then.
+
+    All three are on one file system, so that each step is done or not done.
+
+    Raises:
+        SystemExit: if the old one cannot be replaced; it is kept.
+    """
+    try:
+        if SITE.exists():
+            SITE.rename(old)
+        new.rename(SITE)
+    except OSError as error:
+        kept = SITE
+        if old.exists():
+            with suppress(OSError):
+                old.rename(SITE)
+            kept = SITE if SITE.exists() else old
+        why = f"{SITE}/ cannot be replaced ({error.strerror}): move it elsewhere."
+        raise SystemExit(f"{why} The old site is in {kept}/.") from None
+    if old.exists():
+        remove(old)
+
+
+def remove(old: Path) -> None:
+    """Remove an old site, also folders in it that are read-only."""
+    try:
+        for folder, _, _ in os.walk(old):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(old)
+    except OSError as error:
+        print(f"Parts of the old site remain ({error.strerror}): delete {old}/.", file=sys.stderr)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """End the program; further signals must not disturb it while it cleans up."""
+    ignore_signals()
+    print(f"\ninterrupted: {SITE}/ is as it was", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the program with a sentence after an error of the system.
+
+    Raises:
+        SystemExit: with the sentence, and without what could change a terminal.
+    """
+    try:
+        yield
+    except OSError as error:
+        # of the temporary folder, which is gone, only the place says something
+        place = str(error.filename or ROOT).partition(f"/{PREFIX}")[0]
+        what = f"{escaped(place)}: {error.strerror or error}"
+        cure = "free some space" if error.errno in FULL else "make it readable and writable"
+        raise SystemExit(f"{what}: {cure}. The site was not written.") from None
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            raise SystemExit("\n".join(map(escaped, error.code.split("\n")))) from None
+        raise
+
+
+def make_site() -> int:
+    """Write the site, and return the number of its pages."""
     check_place()
     pages = find_pages()
     links = [link for page, text in pages.items() for link in find_links(page, text)]
     check_links(links, pages)
-    with tempfile.TemporaryDirectory() as folder:
+    # beside the site: a folder on another file system could only be copied
+    place = tempfile.TemporaryDirectory(prefix=PREFIX, dir=ROOT, ignore_cleanup_errors=True)
+    with place as folder:
+        # git must not take it for an edit
+        write(Path(folder, ".gitignore"), "*\n")
         sources, target = Path(folder, "sources"), Path(folder, "site")
         count = assemble(pages, links, sources)
         render(sources, target)
-        shutil.rmtree(SITE, ignore_errors=True)
-        shutil.move(target, SITE)
+        ignore_signals()
+        check_place()
+        replace_site(target, Path(f"{folder}.old"))
+    return count
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, stop)
+    with plain_errors():
+        count = make_site()
     print(f"{count} pages: open {SITE}/index.html")
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 from html import unescape
 from html.parser import HTMLParser
@@ -274,6 +276,182 @@ def test_a_folder_with_other_files_is_kept(copy):
     assert done.returncode == 1
     assert done.stderr == "site/ was not written by make site: rename or delete this folder.\n"
     assert (copy.folder / "site/mine.txt").read_text() == "mine"
+
+
+# --- the old site and the new one
+
+FILES = ("searchindex.js", "index.html", "_static/old.css")
+# main without pages, in another folder; instead of Sphinx, some code
+RUN_MAIN = """
+import errno, os, sys, time
+from pathlib import Path
+import make_site
+
+def render(sources, target):
+    target.mkdir()
+    (target / "index.html").write_text("new")
+    {code}
+
+make_site.ROOT = Path(sys.argv[1])
+make_site.find_pages = lambda: {{}}
+make_site.assemble = lambda pages, links, sources: 40
+make_site.render = render
+make_site.main()
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with an old site, and a new site beside it."""
+    for name in FILES:
+        (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "site" / name).write_text("old")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/index.html").write_text("new")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start_main(place, code):
+    command = [sys.executable, "-c", RUN_MAIN.format(code=code), str(place)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=env, **pipes)
+
+
+def is_old(place):
+    return all((place / "site" / name).read_text() == "old" for name in FILES) and {
+        path.name for path in place.iterdir()
+    } == {"site", "new"}
+
+
+def test_a_new_site_replaces_the_old_one_as_a_whole(place):
+    process = start_main(place, "pass")
+
+    assert process.communicate() == ("40 pages: open site/index.html\n", "")
+    assert process.returncode == 0
+    assert [path.name for path in (place / "site").iterdir()] == ["index.html"]
+    assert (place / "site/index.html").read_text() == "new"
+    assert {path.name for path in place.iterdir()} == {"site", "new"}
+
+
+def test_read_only_folders_of_the_old_site_go_too(place, monkeypatch):
+    (place / "site/_static").chmod(0o555)
+    remove_all = make_site.shutil.rmtree
+
+    def rmtree(path):
+        # what the system refuses to anyone but root
+        if any(not folder.stat().st_mode & 0o200 for folder in path.rglob("_static")):
+            raise PermissionError(13, "Permission denied")
+        remove_all(path)
+
+    monkeypatch.setattr(make_site.shutil, "rmtree", rmtree)
+    make_site.replace_site(Path("new"), Path("old"))
+
+    assert [path.name for path in place.iterdir()] == ["site"]
+    assert (place / "site/index.html").read_text() == "new"
+
+
+def test_what_remains_of_the_old_site_is_named(place, monkeypatch, capsys):
+    def rmtree(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(make_site.shutil, "rmtree", rmtree)
+    make_site.replace_site(Path("new"), Path("old"))
+
+    assert (place / "site/index.html").read_text() == "new"
+    expected = "Parts of the old site remain (Permission denied): delete old/.\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("fails", ["site", "new"])
+def test_an_old_site_that_cannot_be_replaced_is_kept(place, monkeypatch, fails):
+    rename = Path.rename
+
+    def refuse(path, target):
+        if str(path) == fails:
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(SystemExit) as stopped:
+        make_site.replace_site(Path("new"), Path("old"))
+
+    assert str(stopped.value).startswith("site/ cannot be replaced (Permission denied): ")
+    assert str(stopped.value).endswith("The old site is in site/.")
+    assert is_old(place)
+
+
+@pytest.mark.parametrize("target", ["new", "nowhere"])
+def test_a_link_is_not_replaced(place, target):
+    make_site.shutil.rmtree("site")
+    (place / "site").symlink_to(target)
+
+    with pytest.raises(SystemExit, match=r"site is a symbolic link, .*: delete the link"):
+        make_site.check_place()
+
+    assert (place / "site").readlink() == Path(target)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_site(place):
+    process = start_main(place, "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
+
+    out, err = process.communicate()
+
+    what = "No space left on device: free some space. The site was not written."
+    assert (process.returncode, out, err) == (1, "", f"{place}: {what}\n")
+    assert is_old(place)
+
+
+def test_a_folder_that_cannot_be_written_is_named(place):
+    # in proc, root cannot make folders either
+    process = start_main(Path("/proc/self"), "pass")
+
+    out, err = process.communicate()
+
+    assert (process.returncode, out) == (1, "")
+    assert re.fullmatch(r"/proc/self: .+: make it .+\. The site was not written\.\n", err)
+
+
+def test_a_full_disk_of_sphinx_is_one_sentence(monkeypatch, tmp_path):
+    said = "WARNING: error writing file x.html: [Errno 28] No space left on device\nmore\n"
+
+    def run(command, **kwargs):
+        return subprocess.CompletedProcess(command, 2, stderr=said)
+
+    monkeypatch.setattr(make_site, "version", lambda: ("", "0"))
+    monkeypatch.setattr(make_site.subprocess, "run", run)
+    with pytest.raises(OSError, match="No space left on device"):
+        make_site.render(tmp_path / "sources", tmp_path / "site")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_old_site_and_no_folders(place, number):
+    process = start_main(place, "print('renders', flush=True); time.sleep(600)")
+    assert process.stdout.readline() == "renders\n"
+
+    process.send_signal(number)
+
+    out, err = process.communicate()
+    assert (out, err) == ("", "\ninterrupted: site/ is as it was\n")
+    assert process.returncode == 128 + number
+    assert is_old(place)
+
+
+def refusal_of(function, *args):
+    with pytest.raises(SystemExit) as stopped, make_site.plain_errors():
+        function(*args)
+    return str(stopped.value)
+
+
+def test_an_error_of_the_system_names_the_file():
+    def fail():
+        raise PermissionError(13, "Permission denied", "docs/a\x1b[2J.md")
+
+    assert refusal_of(fail) == (
+        r"docs/a\x1b[2J.md: Permission denied: make it readable and writable."
+        " The site was not written."
+    )
 
 
 # --- in a browser
