@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
@@ -82,7 +83,30 @@ class Link:
 def find_pages() -> dict[str, str]:
     """Return the path of each page -> its text."""
     paths = [Path(START), *sorted(Path("docs").rglob("*.md"))]
-    return {str(path): path.read_text(encoding="utf-8") for path in paths}
+    return {str(path): read(str(path)) for path in paths}
+
+
+def read(path: str) -> str:
+    """Return the text of a file.
+
+    Raises:
+        SystemExit: if it is not a file, or not text, with its name.
+    """
+    file = Path(path)
+    if not path.isprintable():
+        raise SystemExit(f"{escaped(path)} has a name that no link can have: rename it.")
+    if not file.is_file():
+        what = "is not a file: rename or delete it."
+        if file.is_symlink() and not file.exists():
+            what = "is a link that leads nowhere: correct or delete it."
+        elif not file.exists():
+            what = f"is missing: restore it, such as with git restore {path}."
+        raise SystemExit(f"{path} {what}")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SystemExit(f"{path}:{line} is not UTF-8 text: save the file as UTF-8.") from None
 
 
 def escaped(text: str) -> str:
@@ -97,7 +121,7 @@ def find_links(page: str, text: str) -> Iterator[Link]:
         for part in token.children or [token]:
             found = ADDRESS.findall(part.content) if part.type.startswith("html_") else []
             for href in (part.attrGet("href"), part.attrGet("src"), *found):
-                if href and not re.match(r"[a-z]+:", str(href)):
+                if href and not re.match("[a-z]+:", str(href), re.IGNORECASE):
                     yield Link(page, first, last, str(href))
 
 
@@ -120,13 +144,22 @@ def find_headings(text: str) -> set[str]:
 # --- check
 
 
+def exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # such as a name that is too long for a file
+        return False
+
+
 def fault(link: Link, pages: dict[str, str]) -> str:
     """Return what is wrong with a link; empty if it leads somewhere."""
     where = f"{link.page}:{link.first + 1}: the link {link.href} leads to"
-    if link.path.startswith(("/", "..")) or not Path(link.path).exists():
+    if link.path.startswith(("/", "..")) or not exists(link.path):
         return f"{where} {link.path}, which is not in the repository: correct the path."
     if Path(link.path).is_dir():
         return f"{where} a folder, which the site cannot show: link a file in it."
+    if not Path(link.path).is_file():
+        return f"{where} {link.path}, which is not a file: link another one."
     if link.heading and link.path not in pages:
         return f"{where} a heading of {link.path}, which is not a page: remove #{link.heading}."
     if link.heading and link.heading not in find_headings(pages[link.path]):
@@ -140,7 +173,7 @@ def check_links(links: list[Link], pages: dict[str, str]) -> None:
     Raises:
         SystemExit: with one sentence for each of them.
     """
-    faults = [sentence for link in links if (sentence := fault(link, pages))]
+    faults = [escaped(sentence) for link in links if (sentence := fault(link, pages))]
     if faults:
         raise SystemExit("\n".join(faults))
 
@@ -196,7 +229,7 @@ def write_pictures(links: list[Link], sources: Path) -> None:
         target = sources / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".svg":
-            drawing = Path(path).read_text(encoding="utf-8")
+            drawing = read(path)
             write(target, drawing.replace(DARK, "@media not all"))
             write(target.with_suffix(".dark.svg"), drawing.replace(DARK, "@media all"))
         else:
@@ -216,10 +249,20 @@ def retarget(text: str, links: list[Link], places: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def split_picture(match: re.Match[str]) -> str:
-    """Return a picture with two files as two pictures: the page shows the one for its scheme."""
+def split_picture(page: str, match: re.Match[str]) -> str:
+    """Return a picture with two files as two pictures: the page shows the one for its scheme.
+
+    Raises:
+        SystemExit: if it lacks an attribute.
+    """
     dark, tag = match.groups()
     attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+    for name in ("src", "alt", "width"):
+        if name not in attributes:
+            line = match.string.count("\n", 0, match.start(2)) + 1
+            raise SystemExit(
+                f'{page}:{line}: the picture has no {name}: add {name}="..." to <img>.'
+            )
     lines = f":alt: {unescape(attributes['alt'])}\n:width: {attributes['width']}px\n```"
     return (
         f"```{{image}} {attributes['src']}\n:class: only-light\n{lines}\n\n"
@@ -251,12 +294,35 @@ def contents(title: str, names: list[str]) -> str:
     return "\n\n```{toctree}\n:hidden:\n" + caption + "\n" + "\n".join(names) + "\n```\n"
 
 
-def link_changes(text: str, name: str) -> str:
-    """Return the text of a lesson page with a link to its changes below its first paragraph."""
-    title, intro, rest = text.split("\n\n", 2)
+def link_changes(text: str, page: str) -> str:
+    """Return the text of a lesson page with a link to its changes below its first paragraph.
+
+    Raises:
+        SystemExit: if it does not have one.
+    """
+    parts = text.split("\n\n", 2)
+    if len(parts) < 3:
+        need = "a title, a paragraph and more, with empty lines between them"
+        raise SystemExit(f"{page} is too short for the page of a lesson: write {need}.")
+    title, intro, rest = parts
+    name = f"{Path(page).stem}-changes"
     what = "files" if name == "1-changes" else "changes"
     link = f"[All {what} of this lesson, one by one]({name}.md)"
     return f"{title}\n\n{intro}\n\n{link}\n\n{rest}{contents('', [name])}"
+
+
+def check_encoding(text: str) -> None:
+    """Refuse changes in a file that is not UTF-8.
+
+    Raises:
+        SystemExit: with its name.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        files = re.findall("<summary><code>(.*?)</code>", text[: error.start])
+        name = unescape(files[-1]) if files else "A message in lessons/"
+        raise SystemExit(f"{name} is not UTF-8 text: save the file as UTF-8.") from None
 
 
 def assemble(pages: dict[str, str], links: list[Link], sources: Path) -> int:
@@ -268,13 +334,14 @@ def assemble(pages: dict[str, str], links: list[Link], sources: Path) -> int:
     changes = change_pages()
     for page, text in pages.items():
         text = retarget(text, [link for link in links if link.page == page], places)
-        text = PICTURE.sub(split_picture, text)
+        text = PICTURE.sub(partial(split_picture, page), text)
         if page == START:
             text += navigation(pages)
         if page in changes:
-            text = link_changes(text, f"{Path(page).stem}-changes")
+            text = link_changes(text, page)
         write(sources / source_name(page), text)
     for page, text in changes.items():
+        check_encoding(text)
         write(sources / page.replace(".md", "-changes.md"), text)
     return len(list(sources.rglob("*.md")))
 

@@ -438,10 +438,34 @@ def test_a_signal_leaves_the_old_site_and_no_folders(place, number):
     assert is_old(place)
 
 
+# --- files that are not pages
+
+
 def refusal_of(function, *args):
     with pytest.raises(SystemExit) as stopped, make_site.plain_errors():
         function(*args)
     return str(stopped.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("latin.md").write_bytes(b"# T\n\n\xe9\n")
+    Path("link.md").symlink_to("nowhere.md")
+    Path("folder.md").mkdir()
+    os.mkfifo("pipe.md")
+    Path("a\nb.md").touch()
+
+    said = {str(path): refusal_of(make_site.read, str(path)) for path in Path().iterdir()}
+
+    assert said == {
+        "latin.md": "latin.md:3 is not UTF-8 text: save the file as UTF-8.",
+        "link.md": "link.md is a link that leads nowhere: correct or delete it.",
+        "folder.md": "folder.md is not a file: rename or delete it.",
+        "pipe.md": "pipe.md is not a file: rename or delete it.",
+        "a\nb.md": r"a\nb.md has a name that no link can have: rename it.",
+    }
+    missing = "README.md is missing: restore it, such as with git restore README.md."
+    assert refusal_of(make_site.find_pages) == missing
 
 
 def test_an_error_of_the_system_names_the_file():
@@ -452,6 +476,58 @@ def test_an_error_of_the_system_names_the_file():
         r"docs/a\x1b[2J.md: Permission denied: make it readable and writable."
         " The site was not written."
     )
+
+
+def test_a_drawing_that_is_not_text_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.svg").write_bytes(b"\xff")
+    link = make_site.Link("README.md", 0, 1, "a.svg")
+
+    said = refusal_of(make_site.write_pictures, [link], tmp_path / "sources")
+
+    assert said == "a.svg:1 is not UTF-8 text: save the file as UTF-8."
+
+
+def test_a_changed_file_that_is_not_text_is_named():
+    text = "<summary><code>src/a.py</code> changed</summary>\n<ins>\udce9</ins>"
+
+    said = refusal_of(make_site.check_encoding, text)
+
+    assert said == "src/a.py is not UTF-8 text: save the file as UTF-8."
+    said = refusal_of(make_site.check_encoding, '<div class="message">\udce9</div>')
+    assert said.startswith("A message in lessons/ is not UTF-8 text: ")
+
+
+@pytest.mark.parametrize("missing", ["alt", "width", "src"])
+def test_a_picture_that_lacks_an_attribute_is_named(missing):
+    given = {"src": "day.png", "width": "20", "alt": "words"}
+    tag = " ".join(f'{name}="{given[name]}"' for name in given if name != missing)
+    text = f'# T\n\n<picture>\n  <source srcset="night.png">\n  <img {tag}>\n</picture>\n'
+    match = make_site.PICTURE.search(text)
+
+    said = refusal_of(make_site.split_picture, "docs/a.md", match)
+
+    assert said == f'docs/a.md:5: the picture has no {missing}: add {missing}="..." to <img>.'
+
+
+def test_a_lesson_page_with_only_a_title_is_named():
+    said = refusal_of(make_site.link_changes, "# Lesson 3\n", "docs/lessons/3.md")
+
+    assert said.startswith("docs/lessons/3.md is too short for the page of a lesson: write ")
+
+
+def test_a_link_cannot_change_the_terminal_and_may_be_long(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    page = f"[a](<z\x1b]0;P\x07.md>)\n[b]({'x' * 5000}.md)\n[c](pipe)\n[d](HTTPS://x.y)\n"
+    links = list(make_site.find_links("README.md", page))
+
+    said = refusal_of(make_site.check_links, links, {"README.md": page}).split("\n")
+
+    assert len(said) == 3
+    assert all(line.isprintable() for line in said)
+    assert r"leads to z\x1b]0;P\x07.md, which is not in the repository" in said[0]
+    assert said[2].endswith("leads to pipe, which is not a file: link another one.")
 
 
 # --- in a browser
