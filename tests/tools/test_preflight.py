@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import selectors
 import shutil
 import signal
 import socket
@@ -15,12 +16,13 @@ from types import SimpleNamespace
 import preflight
 import pytest
 from site_checks import judge, lesson_jobs, login_node, node, probe, training
-from site_checks.report import FAIL, HIDDEN, PASS, SKIPPED, WARN, Report
+from site_checks.report import FAIL, HIDDEN, PASS, SKIPPED, WARN, Report, answer_of
 from site_checks.site_file import check_settings, check_site
 from site_checks.slurm import Partition, check_slurm
 
 from clone import ROOT
 from login_node import FakeLoginNode
+from practice_cluster import wait_until
 
 # the replies of a healthy Slurm 23.02
 PARTITIONS = """PartitionName=cpu Default=YES MaxTime=1-00:00:00 State=UP Nodes=n[1-4]
@@ -56,6 +58,8 @@ esac
 MEMORY = "Memory specification can not be satisfied"
 LIMIT = "Requested time limit is invalid (missing or exceeds some limit)"
 NODES = "Node count specification invalid"
+
+SELECT = selectors.DefaultSelector.select
 
 made_to_fail: dict[str, set[str]] = {}
 seen: set[str] = set()
@@ -1260,6 +1264,64 @@ def test_the_report_keeps_no_secrets(bench):
     assert "pass-word" not in text
     assert HIDDEN in text
     assert "SBATCH_ACCOUNT=ml" in text
+
+
+ESCAPES = "\033]0;title\007\033[31m\033[2J\r"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_slurm_says_cannot_change_the_terminal(bench, capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    bench.site(f"export SBATCH_ACCOUNT=$'{ESCAPES}'\n")
+    capsys.readouterr()
+
+    bench.report.show_progress(f"job 7 waits (Pri{ESCAPES}ority)")
+    bench.report.run(["printf", "%s", f"Pri{ESCAPES}ority"])
+
+    shown = capsys.readouterr().out.removeprefix("\r\033[K")
+    assert "job 7 waits (Pri ]0;title  [31m [2J ority)" in shown
+    kept = bench.report.text()
+    assert "Pri ]0;title" in kept.rpartition("$ printf")[2]
+    assert [c for c in shown + kept if not c.isprintable() and c != "\n"] == []
+
+
+def test_a_command_that_does_not_end_is_ended_with_all_that_it_has_started(bench, tmp_path):
+    pid = tmp_path / "pid"
+    text = f"sleep 1000 & echo $! >{pid}.new; mv {pid}.new {pid}; echo early >&2; wait"
+    # the command has begun before its time is over
+    clock = SimpleNamespace(monotonic=lambda: 9.0 if pid.exists() else 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("site_checks.report.time", clock)
+        patch.setattr(
+            "site_checks.report.selectors.DefaultSelector.select",
+            functools.partialmethod(lambda own, _: SELECT(own, 0.05)),
+        )
+        answer = answer_of(["bash", "-c", text], 5.0, bench.fake.env, None, "sbatch")
+
+    assert answer.code == 124
+    assert "sbatch did not answer within 5 s" in answer.said
+    wait_until(lambda: not is_running(pid.read_text()), 30, "the end of sleep")
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_of_a_long_answer_the_report_keeps_the_beginning(bench, monkeypatch):
+    monkeypatch.setattr("site_checks.report.MOST", 100_000)
+    bench.report.env["HF_TOKEN"] = "h" * 20
+
+    answer = bench.report.run(["bash", "-c", "yes $HF_TOKEN | tr -d '\\n' | head -c 3000000"])
+
+    text = bench.report.text()
+    assert len(answer.out) == 100_000
+    assert len(text) < 30_000
+    assert "characters or more]" in text
+    assert "hhh" not in text
 
 
 def test_the_report_of_another_person_stays(bench, tmp_path, monkeypatch):

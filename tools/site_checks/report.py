@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import selectors
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,8 @@ WIDTH = 100  # columns of the table
 TEXT = 29  # column where the text of a row begins
 LONGEST = 300  # characters of a reply in the table; the file has the whole one
 TIMEOUT = 30.0  # seconds for one command
+MOST = 4 << 20  # bytes that are kept of what a command prints
+KEPT = 20_000  # characters of an answer in the file
 # variables that matter here; no others are written to the file
 SHOWN = re.compile(
     "(SBATCH|SLURM)_.*|PYTHON|VENV|DATA_DIR|TORCH_HOME|GRES|NO_MEM|LOADEDMODULES|TMPDIR"
@@ -99,6 +103,7 @@ class Report:
 
         Elsewhere, only what takes long is worth a line: waiting for a job.
         """
+        text = printable(text).replace("\n", " ")
         if sys.stdout.isatty():
             print("\r\033[K" + text[: WIDTH - 1], end="", flush=True)
         elif text.startswith("job ") and text.partition(",")[0] != self.progress.partition(",")[0]:
@@ -110,14 +115,20 @@ class Report:
         command: list[str],
         timeout: float = TIMEOUT,
         cwd: Path | None = None,
+        who: str = "",
     ) -> Answer:
-        """Run a command with the environment of site.sh, and keep what it printed."""
-        answer = answer_of(command, timeout, self.env, cwd)
+        """Run a command with the environment of site.sh, and keep what it printed.
+
+        A message about its time names who, if that is not the first word of the command.
+        """
+        answer = answer_of(command, timeout, self.env, cwd, who)
         self.record(shlex.join(command), answer)
         return answer
 
     def record(self, what: str, answer: Answer) -> None:
-        text = f"$ {what}\n{answer.out}{answer.err}".rstrip("\n")
+        # far more than is shown, since secrets are hidden later, and one must not be cut in two
+        said = f"{answer.out}{answer.err}"[: 10 * KEPT]
+        text = f"$ {what}\n{said}".rstrip("\n")
         self.commands.append(f"{text}\n[exit code {answer.code}]")
 
     def verdict(self) -> str:
@@ -148,7 +159,7 @@ class Report:
             ["Commands:"],
         ]
         blocks = ["\n".join(part) for part in parts]
-        return "\n\n".join([*(without_secrets(b) for b in blocks), *self.hidden_commands(), ""])
+        return "\n\n".join([*(printable(b) for b in blocks), *self.hidden_commands(), ""])
 
     def hidden_commands(self) -> list[str]:
         values = [v for n, v in self.env.items() if re.fullmatch(SECRET, n, re.I) and len(v) > 5]
@@ -156,7 +167,9 @@ class Report:
         for command in self.commands:
             for value in values:
                 command = command.replace(value, HIDDEN)
-            found.append(without_secrets(command))
+            if len(command) > KEPT:
+                command = f"{command[:KEPT]}\n[and {len(command) - KEPT} characters or more]"
+            found.append(printable(command.expandtabs()))
         return found
 
     def write(self) -> Path | None:
@@ -181,29 +194,58 @@ OTHERS = {WARN: "with a warning", SKIPPED: "skipped"}
 
 
 def answer_of(
-    command: list[str], timeout: float, env: Mapping[str, str], cwd: Path | None
+    command: list[str], timeout: float, env: Mapping[str, str], cwd: Path | None, who: str = ""
 ) -> Answer:
+    """Run a command; if it does not end in time, end it and all that it has started."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=cwd,
             env=dict(env),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         return Answer(127, "", f"{command[0]}: {error.strerror}\n")
-    except subprocess.TimeoutExpired as error:
-        said = (error.stderr or b"").decode(errors="replace")
-        return Answer(124, "", f"{said}{command[0]} did not answer within {timeout:.0f} s\n")
-    out, err = (os.fsdecode(part) for part in (done.stdout, done.stderr))
-    return Answer(done.returncode, out, err)
+    ended, out, err = False, bytearray(), bytearray()
+    with process:
+        try:
+            ended = read(process, out, err, timeout)
+        finally:
+            if not ended:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    if not ended:
+        said = err.decode(errors="replace")
+        return Answer(124, "", f"{said}{who or command[0]} did not answer within {timeout:.0f} s\n")
+    return Answer(process.returncode, os.fsdecode(bytes(out)), os.fsdecode(bytes(err)))
+
+
+def read(process: subprocess.Popen[bytes], out: bytearray, err: bytearray, timeout: float) -> bool:
+    """Collect both outputs, but no more than MOST bytes; return whether it ended in time."""
+    deadline = time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        for pipe, kept in ((process.stdout, out), (process.stderr, err)):
+            if pipe:
+                selector.register(pipe, selectors.EVENT_READ, kept)
+        while selector.get_map():
+            if time.monotonic() > deadline:
+                return False
+            for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    selector.unregister(key.fileobj)
+                key.data.extend(data[: MOST - len(key.data)])
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(0.0, deadline - time.monotonic()))
+    return process.returncode is not None
 
 
 def shortened(text: str) -> str:
     """Return text on one line, and at most the beginning of a very long one."""
-    return textwrap.shorten(text, LONGEST, placeholder=" ...")
+    return textwrap.shorten(text[: 10 * LONGEST], LONGEST, placeholder=" ...")
 
 
 def user() -> str:
@@ -216,14 +258,19 @@ def shown(name: str) -> bool:
 
 def without_secrets(text: str) -> str:
     """Hide passwords and tokens in assignments and addresses."""
-    text = re.sub(rf"({SECRET}=)\S+", rf"\1{HIDDEN}", text, flags=re.I)
+    name = SECRET.removeprefix(r"\w*")  # at the beginning of a long word, it would take minutes
+    text = re.sub(rf"({name}=)\S+", rf"\1{HIDDEN}", text, flags=re.I)
     return re.sub(r"(://[^/\s:@]+:)[^/\s@]+@", rf"\1{HIDDEN}@", text)
 
 
 def printable(text: str) -> str:
     """Return text without what could change a terminal; lines stay."""
     lines = without_secrets(text).split("\n")
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return "\n".join(line if line.isprintable() else cleaned(line) for line in lines)
+
+
+def cleaned(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 def table(rows: list[Row]) -> list[str]:
