@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import re
 import selectors
 import shutil
@@ -273,14 +274,66 @@ def test_a_site_sh_that_would_end_shells(bench, text, words):
 
 
 @fails("site.sh")
-def test_a_site_sh_that_is_not_a_file(bench):
-    Path("site.sh").mkdir()
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Path.mkdir, "site.sh is a folder"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads to no file"),
+        (lambda path: path.symlink_to(path.name), "a link that leads to no file"),
+        (os.mkfifo, "site.sh is not a file"),
+    ],
+)
+def test_a_site_sh_that_is_not_a_file(bench, make, words):
+    path = Path("site.sh")
+    make(path)
     try:
         assert bench.site() is None
     finally:
-        Path("site.sh").rmdir()
+        path.rmdir() if path.is_dir() else path.unlink()
 
-    failed(bench.report, "site.sh", "Is a directory")
+    failed(bench.report, "site.sh", words, "cp site.example.sh site.sh")
+
+
+@fails("site.sh")
+def test_a_site_sh_that_does_not_end(bench, monkeypatch, capsys):
+    monkeypatch.setattr("site_checks.site_file.TIMEOUT", 0.2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    assert bench.site("sleep 1000\n") is None
+
+    failed(bench.report, "site.sh", "site.sh did not end within 0 s", "the line that waits")
+    assert "reading site.sh" in capsys.readouterr().out
+
+
+@fails("site.sh")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("exec true", ["has replaced or ended the shell", "remove the exec"]),
+        ("trap - EXIT; exit 0", ["has replaced or ended the shell"]),
+        ("exec 2>/dev/null; trap - EXIT; exit 3", ["(exit code 3), without a message"]),
+        ("kill -9 $$", ["(signal SIGKILL), without a message", "exit or kill"]),
+        ("unset PATH", ["a PATH without the system's programs: ''", "=/my/folder:$PATH"]),
+        ("PATH=/nowhere", ["a PATH without the system's programs: '/nowhere'"]),
+    ],
+)
+def test_a_site_sh_that_leaves_no_shell_or_no_programs(bench, text, words):
+    assert bench.site(f"{text}\n") is None
+
+    failed(bench.report, "site.sh", *words)
+
+
+def test_a_site_sh_that_redefines_what_preflight_uses(bench):
+    site = bench.site("printf() { :; }\nenv() { :; }\nexport SBATCH_ACCOUNT=ml\n")
+
+    assert site.env["SBATCH_ACCOUNT"] == "ml"
+
+
+@fails("controller")
+def test_a_command_that_a_signal_ends(bench):
+    bench.fake.install("scontrol", "#!/bin/bash\nkill -SEGV $$\n")
+
+    failed(bench.slurm(), "controller", "does not answer: signal SIGSEGV")
 
 
 @fails("settings")

@@ -243,6 +243,13 @@ def read(process: subprocess.Popen[bytes], out: bytearray, err: bytearray, timeo
     return process.returncode is not None
 
 
+def ending(code: int) -> str:
+    """Return how a process has ended, such as signal SIGSEGV."""
+    if code in {-number for number in signal.Signals}:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
 def shortened(text: str) -> str:
     """Return text on one line, and at most the beginning of a very long one."""
     return textwrap.shorten(text[: 10 * LONGEST], LONGEST, placeholder=" ...")

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from site_checks.report import FAIL, PASS, WARN, Answer, Report, answer_of
+from site_checks.report import FAIL, PASS, WARN, Answer, Report, answer_of, ending, shortened
 
 # what the course reads; a shell variable is enough for those that only shell scripts read
 OF_SHELL = ("PYTHON", "VENV", "GRES", "NO_MEM")
@@ -36,9 +36,14 @@ ASSIGNED = re.compile(r"(?:^|[;&]|\bexport|\bdeclare -x)\s*([A-Za-z_]\w*)=")
 # the values that site.sh gives, as every script of the course reads them
 READ = """
 source cluster/site_env.sh >&2
-for name in PYTHON VENV GRES NO_MEM; do printf '%s=%s\\0' "$name" "${!name:-}"; done
-printf '\\0'; env -0
+if [[ ! -f $(type -P env) ]]; then
+    echo "site.sh leaves a PATH without the system's programs: '${PATH-}'" >&2
+    exit 1
+fi
+for name in PYTHON VENV GRES NO_MEM; do builtin printf '%s=%s\\0' "$name" "${!name:-}"; done
+builtin printf '\\0'; command env -0
 """
+TIMEOUT = 60.0  # seconds for site.sh
 
 
 @dataclass
@@ -61,24 +66,18 @@ def without_settings(env: dict[str, str], names: list[str]) -> dict[str, str]:
 
 def check_site(report: Report) -> Site | None:
     """Read site.sh; return None if that is impossible."""
-    path = Path("site.sh")
-    text = ""
-    try:
-        if os.path.lexists(path):
-            text = path.read_text(errors="replace")
-    except OSError as error:
-        cure = "make it readable: chmod u+r site.sh"
-        report.add("site.sh", FAIL, f"cannot be read ({error.strerror})", cure)
+    text = text_of(report, Path("site.sh"))
+    if text is None:
         return None
     env = without_settings(dict(os.environ), assigned(text))
-    done = answer_of(["bash", "-c", READ], 60, env, None)
+    report.show_progress(f"reading site.sh, which may take {TIMEOUT:.0f} s")
+    done = answer_of(["bash", "-c", READ], TIMEOUT, env, None, "site.sh")
     # its output is the whole environment, which may contain passwords
     report.record("source cluster/site_env.sh", Answer(done.code, "", done.err))
-    if done.code:
-        cure = "fix the line that the message names, then try: bash -n site.sh && source site.sh"
-        report.add("site.sh", FAIL, " ".join(done.err.split()), cure)
+    own, mark, exported = done.out.partition("\0\0")
+    if done.code or not mark:
+        report.add("site.sh", FAIL, *why_not_read(done))
         return None
-    own, _, exported = done.out.partition("\0\0")
     site = Site(text, pairs(own), pairs(exported), done.err)
     report.env = site.env
     wrong = forbidden(text)
@@ -93,6 +92,43 @@ def check_site(report: Report) -> Site | None:
             "site.sh", PASS, f"can be read; it sets {', '.join(assigned(text)) or 'nothing'}"
         )
     return site
+
+
+def text_of(report: Report, path: Path) -> str | None:
+    """Return what the file contains, "" if there is none; None if it cannot be read."""
+    if not os.path.lexists(path):
+        return ""
+    if not path.is_file():
+        kind = "a link that leads to no file" if path.is_symlink() else "not a file"
+        kind = "a folder" if path.is_dir() else kind
+        cure = "rename or delete it, then begin with a copy: cp site.example.sh site.sh"
+        report.add("site.sh", FAIL, f"site.sh is {kind}, but must be a file with text", cure)
+        return None
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        cure = "make it readable: chmod u+r site.sh"
+        report.add("site.sh", FAIL, f"cannot be read ({error.strerror})", cure)
+        return None
+
+
+def why_not_read(done: Answer) -> tuple[str, str]:
+    """Return why site.sh gave no settings, and the remedy."""
+    said = shortened(done.err)
+    if done.code == 124:
+        found = f"site.sh did not end within {TIMEOUT:.0f} s"
+        return found, "remove the line that waits, for input or for another program, from site.sh"
+    if done.code == 0:
+        found = "site.sh has replaced or ended the shell that reads it"
+        return found, "remove the exec from site.sh, or whatever else ends a shell"
+    if not said:
+        found = (
+            f"site.sh has ended the shell that reads it ({ending(done.code)}), without a message"
+        )
+        return found, "remove the exec, exit or kill from site.sh"
+    if "leaves a PATH without" in said:
+        return said, "add to PATH instead of replacing it: export PATH=/my/folder:$PATH"
+    return said, "fix the line that the message names, then try: bash -n site.sh && source site.sh"
 
 
 def pairs(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from site_checks.report import FAIL, PASS, SKIPPED, WARN, Answer, Report, shortened
+from site_checks.report import FAIL, PASS, SKIPPED, WARN, Answer, Report, ending, shortened
 from site_checks.site_file import Site, assigned
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
@@ -197,7 +197,7 @@ def sentence(answer: Answer) -> str:
     errors = [line for line in lines if re.search(r"\b(error|fatal|failure): ", line)]
     said = [re.sub(r"^(sbatch: )?(error|fatal|allocation failure): ", "", line) for line in errors]
     said = [line.replace("Batch job submission failed: ", "") for line in said]
-    why = "; ".join(dict.fromkeys(said)) or answer.said or f"exit code {answer.code}"
+    why = "; ".join(dict.fromkeys(said)) or answer.said or ending(answer.code)
     return shortened(why)
 
 
