@@ -129,7 +129,7 @@ class: needs  ## show who is at which lesson and whose last job failed; DIR='/ho
 	@$(PYTHON3) tools/class_view.py $(if $(DIR),$(call quoted,$(DIR)))
 
 preflight: needs  ## check whether this site can run the course (1 minute, on a login node); FULL=1: also train on two nodes; WAIT=3600: wait longer in the queue
-	@$(PYTHON3) tools/preflight.py $(if $(FULL),--full) $(if $(WAIT),--wait $(WAIT))
+	@$(PYTHON3) tools/preflight.py $(if $(FULL),--full) $(if $(WAIT),--wait=$(call quoted,$(WAIT)))
 
 cluster-up: needs  ## start the practice cluster: Slurm with two nodes on this machine
 	@$(PYTHON3) cluster/practice up

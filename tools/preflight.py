@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import sys
@@ -116,12 +117,21 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--wait",
-        type=int,
-        default=WAIT,
+        default=str(WAIT),
         metavar="SECONDS",
         help="longest time that a job may wait in the queue, in seconds (default: %(default)s)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not re.fullmatch("[0-9]{1,9}", args.wait):
+        shown = repr(args.wait if len(args.wait) < 50 else f"{args.wait[:50]}...")
+        print(
+            f"WAIT is {shown}, but must be a whole number of seconds from 0 to 999999999:"
+            " make preflight WAIT=3600, or --wait 3600",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    args.wait = int(args.wait)
+    return args
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import selectors
+import shlex
 import shutil
 import signal
 import socket
@@ -1389,7 +1390,41 @@ def test_the_report_of_another_person_stays(bench, tmp_path, monkeypatch):
     assert (tmp_path / "preflight-report.txt").read_text() == "theirs"
 
 
-@pytest.mark.parametrize("words", [["--wait", "soon"], ["--wait", "nan"], ["--nothing"]])
+WRONG = [
+    "soon",
+    "nan",
+    "-5",
+    "1_0",
+    "\N{ARABIC-INDIC DIGIT FIVE}",
+    "",
+    "5; x",
+    "9" * 5000,
+    "\033[31m",
+]
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_wait_that_is_no_number_of_seconds(monkeypatch, capsys, value):
+    monkeypatch.setattr(sys, "argv", ["preflight.py", f"--wait={value}"])
+
+    with pytest.raises(SystemExit) as error:
+        preflight.main()
+
+    shown = capsys.readouterr().err
+    assert error.value.code == 2
+    assert shown.startswith(f"WAIT is {value[:50]!r}"[:-1])
+    assert shown.endswith(" make preflight WAIT=3600, or --wait 3600\n")
+    assert len(shown) < 250
+
+
+def test_make_passes_on_the_wait_as_one_word(module_clone):
+    made = module_clone.run("make", "--dry-run", "preflight", "WAIT=5; echo '$$HOME' --full")
+
+    assert made.returncode == 0, made.stderr
+    assert shlex.split(made.stdout)[-1] == "--wait=5; echo '$HOME' --full"
+
+
+@pytest.mark.parametrize("words", [["--wait"], ["--nothing"]])
 def test_a_wrong_option_is_a_usage_error(monkeypatch, words):
     monkeypatch.setattr(sys, "argv", ["preflight.py", *words])
 
