@@ -153,13 +153,15 @@ def main() -> int:
         report.show_progress("")
         report.interrupted = True
         report.skip(ROWS, "interrupted")
-        print("interrupted; the jobs of this check are cancelled")
+        print(report.interruption())
         code = 130
     finally:
         ignore_signals()
         if folder:
             remove_folder(report, folder)
         path = report.write()
+    for line in report.remedies():
+        print(line)
     failed = any(row.state == FAIL for row in report.rows)
     print(f"report for the help desk: {path}" if path else "the report could not be written")
     print(report.verdict())

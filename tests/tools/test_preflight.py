@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import preflight
 import pytest
 from site_checks import judge, lesson_jobs, login_node, node, probe, training
-from site_checks.report import FAIL, HIDDEN, PASS, SKIPPED, WARN, Report, answer_of
+from site_checks.report import FAIL, HIDDEN, PASS, SKIPPED, WARN, Answer, Report, answer_of
 from site_checks.site_file import check_settings, check_site
 from site_checks.slurm import Partition, check_slurm
 
@@ -823,6 +823,98 @@ def test_a_probe_that_waits_too_long_is_cancelled(bench, reason, words):
     assert f"--name={job.name}" in (bench.fake.record / "cancelled").read_text()
 
 
+@fails("probe job")
+def test_an_sbatch_that_hangs(bench, monkeypatch, capsys):
+    bench.fake.install("sbatch", "#!/bin/bash\nexec sleep 1000\n")
+    monkeypatch.setattr(probe, "TO_SUBMIT", 0.5)
+    before = signal.getsignal(signal.SIGALRM)
+
+    job, outcome = bench.probe()
+    judge.judge(bench.report, bench.site(), Partition(), outcome)
+
+    failed(bench.report, "probe job", "sbatch did not answer within 0 s", "squeue --me")
+    shown = capsys.readouterr().out
+    assert shown.count("is submitted to") == 1  # there is no second trial, on one node
+    assert f"... job {job.name} is submitted to 2 nodes" in shown
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_no_job_is_tried_where_sbatch_hangs(bench, monkeypatch):
+    late = Answer(124, "", "sbatch did not answer within 60 s\n")
+    monkeypatch.setattr("site_checks.slurm.submit_trial", lambda *_: late)
+
+    assert check_slurm(bench.report, bench.site(), Path("logs")) is None
+    assert "sbatch did not answer" in bench.report.rows[-1].found
+
+
+@fails("probe job")
+def test_an_answer_of_sbatch_without_an_id(bench):
+    bench.fake.install("sbatch", "#!/bin/bash\nhead -c 5000 /dev/zero | tr '\\0' x\n")
+    _, outcome = bench.probe()
+
+    judge.judge(bench.report, bench.site(), Partition(), outcome)
+
+    failed(bench.report, "probe job", "perhaps submitted", "squeue --me")
+    assert len(bench.report.rows[-1].found) < 400
+    assert "its script is" not in bench.report.rows[-1].found
+
+
+@pytest.mark.parametrize(
+    ("scancel", "words"),
+    [
+        ("echo scancel: error: Access denied >&2; exit 1", ["scancel: error: Access denied"]),
+        ("exit 3", ["scancel: exit code 3"]),
+        ("exec sleep 1000", ["scancel did not answer within 0 s"]),
+    ],
+)
+def test_a_job_that_cannot_be_cancelled(bench, monkeypatch, main, capsys, scancel, words):
+    bench.fake.install("scancel", f"#!/bin/bash\n{scancel}\n")
+    bench.say("queue", "PENDING|Priority\n")
+    monkeypatch.setattr("site_checks.report.TO_CANCEL", 0.5 if "sleep" in scancel else 60.0)
+    monkeypatch.chdir(bench.report.folder)
+    job, _ = bench.probe(wait=-1.0)
+
+    def check(report, *_):
+        job.report = report
+        report.env = bench.fake.env
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            job.cancel()
+
+    assert main(check) == 130
+
+    shown = capsys.readouterr().out
+    assert "are cancelled" not in shown.replace("not all jobs of this check are cancelled", "")
+    for word in ["job 7 could not be cancelled", *words, f"--name={job.name}"]:
+        assert word in shown
+        assert word in Path("preflight-report.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("", "the jobs of this check are cancelled"),
+        ("Job/step already completing or completed", "the jobs of this check are cancelled"),
+        (None, "this check had submitted no job"),
+    ],
+)
+def test_what_is_said_of_the_jobs_after_an_interrupt(bench, main, capsys, said, sentence):
+    bench.fake.install("scancel", f"#!/bin/bash\necho '{said}' >&2\n[ -z '{said}' ]\n")
+
+    def check(report, *_):
+        report.env = bench.fake.env
+        if said is not None:
+            report.cancel("job 7", ["7"])
+        signal.raise_signal(signal.SIGINT)
+
+    assert main(check) == 130
+    shown = capsys.readouterr().out
+    assert f"interrupted; {sentence}\n" in shown
+    assert "could not" not in shown
+
+
 @fails("two nodes")
 def test_a_site_that_refuses_two_nodes(bench):
     bench.say("refuse", f"--nodes=2|{NODES}\n")
@@ -885,7 +977,11 @@ def test_nothing_stands_between_the_rows(bench, trees, same_shapes, capfd):
 
     out, err = capfd.readouterr()
     assert outcome.job == "7"
-    assert (re.findall(r"^(?!PASS|FAIL|WARN|SKIPPED| {29}).+", out, re.M), err) == ([], "")
+    between = re.findall(r"^(?!PASS|FAIL|WARN|SKIPPED| {29}).+", out, re.M)
+    assert ([line for line in between if not line.startswith("... job preflight-")], err) == (
+        [],
+        "",
+    )
     assert "Verifying the account" in bench.report.text()
 
 

@@ -133,7 +133,9 @@ def refusal(report: Report, shape: Shape) -> str:
     if shape.refused:
         return shape.refused
     if shape.by_hand:
-        done = report.run(["bash", "-c", BY_HAND], cwd=shape.script.parent, timeout=60)
+        done = report.run(
+            ["bash", "-c", BY_HAND], cwd=shape.script.parent, timeout=60, who="sbatch"
+        )
     else:
         trial = shape.script.with_suffix(".test-only.sh")
         first, _, rest = shape.script.read_text().partition("\n")

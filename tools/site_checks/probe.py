@@ -7,10 +7,13 @@ import json
 import re
 import secrets
 import shutil
+import signal
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from site_checks.report import Answer, Report, shortened
@@ -26,6 +29,7 @@ OVER = (
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 MINUTES = 5  # time limit of the probe
 PAUSE = 1.0  # seconds between two questions to Slurm
+TO_SUBMIT = 120.0  # seconds for sbatch
 LATE = 20.0  # seconds that a network file system may take to show a file
 
 
@@ -42,6 +46,7 @@ class Outcome:
     state: str = ""
     problem: str = ""
     cure: str = ""
+    unclear: bool = False  # whether there is a job
     output: str = ""
     errors: str = ""
     facts: Facts = field(default_factory=list)
@@ -51,18 +56,39 @@ class Outcome:
     after: float = 0.0
 
 
-def submit(report: Report, job: Job, script: Path, text: str) -> tuple[str, str]:
-    """Submit as run.py does; return the job id, or "" and why not."""
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError if the block takes longer."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def submit(report: Report, job: Job, script: Path, text: str, outcome: Outcome) -> None:
+    """Submit as run.py does; note the job id, or why there is none."""
     script.write_text(text)
     said = io.StringIO()  # of a wrapper; it belongs into the report, not between the rows
+    answer = Answer(1, "", "")
     try:
-        with redirect_stderr(said):
-            job_id = job.submit(script)
-    except UserError as error:
-        report.record(f"bash src/launch/submit.sh {script}", Answer(1, "", f"{error}\n"))
-        return "", reason(str(error)) if isinstance(error, NotSubmittedError) else str(error)
-    report.record(f"bash src/launch/submit.sh {script}", Answer(0, f"{job_id}\n", said.getvalue()))
-    return str(job_id), ""
+        with redirect_stderr(said), at_most(TO_SUBMIT):
+            outcome.job = str(job.submit(script))
+        answer = Answer(0, f"{outcome.job}\n", said.getvalue())
+    except NotSubmittedError as error:
+        answer.err, outcome.refused = f"{error}\n", shortened(reason(str(error)))
+    except (UserError, TimeoutError) as error:
+        answer.err = f"{error}" or f"sbatch did not answer within {TO_SUBMIT:.0f} s"
+        # its remedy names the script, which is deleted at the end
+        outcome.refused, outcome.unclear = shortened(answer.err.partition("; look for")[0]), True
+        outcome.cure = "see squeue --me, and ask the help desk why sbatch gives no job id"
+    report.record(f"bash src/launch/submit.sh {script}", answer)
 
 
 def host(one: dict[str, Any]) -> str:
@@ -84,13 +110,14 @@ class Probe:
         self.report, self.site, self.folder = report, site, folder
         # known before sbatch answers, so that an interrupt leaves no job behind
         self.name = f"preflight-{secrets.token_hex(4)}"
+        self.job = f"the job {self.name}"
         self.asked_mb = 0
 
     def run(self, wait: float, usable: int = 2) -> Outcome:
         """Run the probe on two nodes, or on one if there are not two or Slurm refuses two."""
         two = "only one node of the partition is usable now" if usable == 1 else ""
         outcome = self.submit(1 if two else 2)
-        if not outcome.job and not two:
+        if not outcome.job and not two and not outcome.unclear:
             two = f"sbatch: {outcome.refused}"
             outcome = self.submit(1)
         outcome.problem, outcome.refused = outcome.refused, two
@@ -114,7 +141,11 @@ class Probe:
         )
         text = job.script(self.name, str(run))
         outcome = Outcome(nodes, before=time.time())
-        outcome.job, outcome.refused = submit(self.report, job, run / "job.sh", text)
+        self.report.show_progress(
+            f"job {self.name} is submitted to {nodes} nodes; Ctrl-C cancels it"
+        )
+        submit(self.report, job, run / "job.sh", text, outcome)
+        self.job = f"job {outcome.job}" if outcome.job else self.job
         return outcome
 
     # --- waiting
@@ -180,7 +211,7 @@ class Probe:
         """Cancel the job by its name, if it is still there."""
         user = self.site.env.get("USER") or self.site.env.get("LOGNAME", "")
         who = [f"--user={user}"] if user else []
-        self.report.run(["scancel", *who, f"--name={self.name}"])
+        self.report.cancel(self.job, [*who, f"--name={self.name}"])
 
 
 def log_of(path: Path) -> str:

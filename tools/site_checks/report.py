@@ -28,6 +28,9 @@ LONGEST = 300  # characters of a reply in the table; the file has the whole one
 TIMEOUT = 30.0  # seconds for one command
 MOST = 4 << 20  # bytes that are kept of what a command prints
 KEPT = 20_000  # characters of an answer in the file
+TO_CANCEL = 10.0  # seconds for scancel; Ctrl-C is ignored meanwhile
+# what scancel says about a job that has ended
+ENDED = "already completing|already completed|Invalid job id"
 # variables that matter here; no others are written to the file
 SHOWN = re.compile(
     "(SBATCH|SLURM)_.*|PYTHON|VENV|DATA_DIR|TORCH_HOME|GRES|NO_MEM|LOADEDMODULES|TMPDIR"
@@ -70,6 +73,10 @@ class Report:
     env: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     progress: str = ""
     interrupted: bool = False
+    cancelled: bool = False  # by a scancel that has answered
+    left: dict[str, str] = field(
+        default_factory=dict
+    )  # the command that cancels it -> what is left
     keep: bool = False  # write the file after each row, so that it is whole at any time
 
     def add(self, name: str, state: str, found: str, cure: str = "") -> None:
@@ -125,6 +132,31 @@ class Report:
         self.record(shlex.join(command), answer)
         return answer
 
+    def cancel(self, job: str, words: list[str]) -> None:
+        """Cancel a job; what is left is noted even if this is interrupted."""
+        command = ["scancel", *words]
+        self.show_progress(f"cancelling {job}")
+        self.left[shlex.join(command)] = f"{job} is perhaps not cancelled"
+        done = self.run(command, timeout=TO_CANCEL)
+        if done.code and not re.search(ENDED, done.said, re.IGNORECASE):
+            why = shortened(done.said) or f"scancel: {ending(done.code)}"
+            self.left[shlex.join(command)] = f"{job} could not be cancelled ({why})"
+        else:
+            del self.left[shlex.join(command)]
+            self.cancelled = True
+        self.show_progress("")
+
+    def remedies(self) -> list[str]:
+        """Return a sentence for each job that may be left in the queue."""
+        return [printable(f"{what}: do it yourself with {how}") for how, what in self.left.items()]
+
+    def interruption(self) -> str:
+        if self.left:
+            return "interrupted; not all jobs of this check are cancelled"
+        if self.cancelled:
+            return "interrupted; the jobs of this check are cancelled"
+        return "interrupted; this check had submitted no job"
+
     def record(self, what: str, answer: Answer) -> None:
         # far more than is shown, since secrets are hidden later, and one must not be cut in two
         said = f"{answer.out}{answer.err}"[: 10 * KEPT]
@@ -154,7 +186,7 @@ class Report:
         values = [f"{name}={value}" for name, value in sorted(self.env.items()) if shown(name)]
         parts = [
             head,
-            [*table(self.rows), self.verdict()],
+            [*table(self.rows), *self.remedies(), self.verdict()],
             ["Environment:", *values],
             ["Commands:"],
         ]

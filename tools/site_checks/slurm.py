@@ -82,7 +82,8 @@ def check_slurm(report: Report, site: Site, folder: Path) -> Partition | None:
     answer = submit_trial(report, folder / "short.sh", SHORT)
     check_names(report, site, partition, answer)
     refused = any(row.state == FAIL and row.name in NAMES for row in report.rows)
-    return None if refused else partition
+    # where sbatch hangs, each further job would take a minute
+    return None if refused or answer.code == 124 else partition
 
 
 def controller_answers(report: Report) -> bool:
@@ -204,7 +205,7 @@ def sentence(answer: Answer) -> str:
 def submit_trial(report: Report, script: Path, text: str) -> Answer:
     """Pass a script with --test-only to sbatch, in the way of run.py."""
     script.write_text(text)
-    return report.run(["bash", "src/launch/submit.sh", str(script)], timeout=60)
+    return report.run(["bash", "src/launch/submit.sh", str(script)], timeout=60, who="sbatch")
 
 
 def row_of(sentence: str) -> str:

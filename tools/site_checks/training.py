@@ -31,7 +31,11 @@ def check_training(
         return
     data = Path(site.get("DATA_DIR") or "data").absolute()
     words = [*ARGUMENTS, f"--data_dir={data}", f"--experiment_name={NAME}"]
+    # until run.py has answered, the id of the job is unknown
+    report.left["squeue --me and scancel <id>"] = "the training is perhaps not cancelled"
     done = report.run([python, "run.py", *words], cwd=tree, timeout=120)
+    if done.code != 124:
+        report.left.popitem()
     found = re.search(r"^job (\d+) -> (\S+)", done.out, re.MULTILINE)
     if not found:
         report.add(ROW, FAIL, f"run.py: {shortened(done.said)}", "see the rows above")
@@ -40,7 +44,7 @@ def check_training(
     try:
         problem, cure = wait_for(report, job, wait)
     finally:
-        report.run(["scancel", job])
+        report.cancel(f"job {job}", [job])
     log = next(iter(tree.glob(f"logs/{NAME}/slurm_out_logs/*_{job}.out")), None)
     judge_run(report, tree, job, problem, cure, log)
 
