@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -88,6 +89,7 @@ def without_interrupts(clean_up: Callable[[], None]) -> None:
 def make_folder(report: Report) -> Path | None:
     """Create the folder for the probe, which the compute nodes must see."""
     try:
+        report.had_logs = Path("logs").exists()
         Path("logs").mkdir(exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="preflight-", dir="logs"))
     except OSError as error:
@@ -106,6 +108,9 @@ def remove_folder(report: Report, folder: Path) -> None:
         print(f"the files of the training are kept: remove the folder {folder} when you are done")
     else:
         shutil.rmtree(folder, ignore_errors=True)
+        if not report.had_logs:
+            with suppress(OSError):  # something else may have written there meanwhile
+                folder.parent.rmdir()
 
 
 def parse_args() -> argparse.Namespace:

@@ -225,6 +225,17 @@ def test_branches_that_have_not_been_built(bench, course, tmp_path, monkeypatch)
     failed(bench.report, "lesson branches", "10 of 10 are missing", "make lessons")
 
 
+@pytest.mark.parametrize("name", ["9x.txt", "2 copy.txt", "10.txt"])
+def test_a_stray_file_is_no_lesson_branch(bench, course, tmp_path, monkeypatch, name):
+    course.git("clone", "--quiet", str(course.folder), str(tmp_path / "bare"))
+    monkeypatch.chdir(tmp_path / "bare")
+    Path("lessons", name).touch()
+
+    login_node.check_branches(bench.report)
+
+    failed(bench.report, "lesson branches", "10 of 10 are missing")
+
+
 @fails("Python here")
 def test_a_login_node_without_a_python_for_run_py(bench, monkeypatch, tmp_path):
     old = tmp_path / "old/python3"
@@ -1348,7 +1359,7 @@ def test_a_second_interrupt_does_not_disturb_the_end(main, tmp_path, capsys, mon
     assert code == 130
     assert "INTERRUPTED: " in capsys.readouterr().out
     assert "interrupted: " in (tmp_path / "preflight-report.txt").read_text()
-    assert not list((tmp_path / "logs").iterdir())
+    assert not (tmp_path / "logs").exists()
 
 
 def test_signals_wait_while_a_job_is_cancelled(main):
@@ -1363,11 +1374,18 @@ def test_signals_wait_while_a_job_is_cancelled(main):
     assert ended == ["normally"]
 
 
+def test_a_folder_logs_that_was_there_stays(main, tmp_path):
+    (tmp_path / "logs").mkdir()
+
+    assert main(lambda *_: None) == 0
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
 @pytest.mark.parametrize("state", [PASS, FAIL])
 def test_only_the_files_of_a_training_that_failed_are_kept(main, tmp_path, capsys, state):
     main(lambda report, *_: report.add(training.ROW, state, "job 7", "its log says why"), "--full")
 
-    kept = [f"logs/{path.name}" for path in (tmp_path / "logs").iterdir()]
+    kept = [f"logs/{path.name}" for path in tmp_path.glob("logs/*")]
     shown = capsys.readouterr().out
     named = [f"are kept: remove the folder {path} when" in shown for path in kept]
     assert named == ([True] if state == FAIL else [])

@@ -80,7 +80,9 @@ def cure_of_python(site: Site) -> str:
 
 
 def check_branches(report: Report) -> None:
-    names = {path.stem for path in Path("lessons").glob("[0-9]*.txt")}
+    # as tools/lessons.py names them; an editor's copy, such as "9x.txt", is none
+    files = Path("lessons").glob("[0-9]*.txt")
+    names = {path.stem for path in files if re.fullmatch("[0-9]+-.*", path.stem)}
     shown = report.run(["git", "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes"])
     there = {line.rpartition("/")[2] for line in shown.out.splitlines()}
     missing = sorted(names - there, key=lambda name: int(name.partition("-")[0]))

@@ -73,6 +73,7 @@ class Report:
     env: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     progress: str = ""
     interrupted: bool = False
+    had_logs: bool = True  # whether there was a folder logs/ before
     cancelled: bool = False  # by a scancel that has answered
     left: dict[str, str] = field(
         default_factory=dict

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from site_checks.probe import OVER, PAUSE, WAITING, cure_of_waiting, state_of
+from site_checks.probe import OVER, PAUSE, WAITING, cure_of_waiting, log_of, state_of
 from site_checks.report import FAIL, PASS, SKIPPED, Report, shortened
 from site_checks.site_file import Site
 
@@ -74,11 +74,8 @@ def judge_run(
     report: Report, tree: Path, job: str, problem: str, cure: str, log: Path | None
 ) -> None:
     """Check that the training has ended, with all processes and a test accuracy."""
-    text = log.read_text(errors="replace") if log else ""
-    errors = "".join(
-        path.read_text(errors="replace")
-        for path in tree.glob(f"logs/{NAME}/slurm_err_logs/*_{job}.err")
-    )
+    text = log_of(log) if log else ""
+    errors = "".join(map(log_of, tree.glob(f"logs/{NAME}/slurm_err_logs/*_{job}.err")))
     report.commands.append(f"the log of job {job}:\n{text}{errors}".rstrip())
     done = list(tree.glob(f"logs/{NAME}/version_*/DONE.json"))
     processes = re.search(r"processes: (\d+) ", text)
