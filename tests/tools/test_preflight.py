@@ -1319,6 +1319,30 @@ def test_a_training_that_does_not_end_well(bench, tmp_path, changes, words):
     failed(report, "training, 2 nodes", *words, "version_0_7.out")
 
 
+def test_a_training_whose_submission_is_interrupted_may_be_left(bench, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    site = bench.site()
+    bench.report.add("two nodes", PASS, "they are there")
+    bench.report.cancelled = True  # the probe
+    monkeypatch.setattr(bench.report, "run", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.check_training(bench.report, site, {8: tmp_path}, sys.executable, 0.0)
+
+    assert bench.report.interruption() == "interrupted; not all jobs of this check are cancelled"
+    assert "squeue --me and scancel <id>" in str(bench.report.remedies())
+
+
+def test_the_end_of_a_long_log_of_a_training_is_kept(bench, tmp_path):
+    report = training_of(bench, tmp_path, "x\n" * 100_000 + GOOD)
+
+    assert states(report) == {"training, 2 nodes": PASS}
+    assert GOOD in report.text()
+    assert len(report.text()) < 50_000
+
+
 def test_a_training_that_ends_well(bench, tmp_path):
     report = training_of(bench, tmp_path, GOOD)
 

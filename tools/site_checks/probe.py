@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from site_checks.report import Answer, Report, shortened
+from site_checks.report import KEPT, Answer, Report, shortened
 from site_checks.site_file import Site, without_count
 from src.launch.job import Job
 from src.utils.errors import NotSubmittedError, UserError
@@ -216,7 +216,8 @@ class Probe:
 
 def log_of(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")[-20000:]
+        # with its heading, the report must not cut off the end
+        return path.read_text(errors="replace")[1000 - KEPT :]
     except OSError:
         return ""
 

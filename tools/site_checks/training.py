@@ -76,7 +76,8 @@ def judge_run(
     """Check that the training has ended, with all processes and a test accuracy."""
     text = log_of(log) if log else ""
     errors = "".join(map(log_of, tree.glob(f"logs/{NAME}/slurm_err_logs/*_{job}.err")))
-    report.commands.append(f"the log of job {job}:\n{text}{errors}".rstrip())
+    for name, said in (("log", text), ("errors", errors)):
+        report.commands.append(f"the {name} of job {job}:\n{said}".rstrip())
     done = list(tree.glob(f"logs/{NAME}/version_*/DONE.json"))
     processes = re.search(r"processes: (\d+) ", text)
     tested = re.search(r"test loss \S+ acc (\S+)", text)
