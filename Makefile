@@ -9,14 +9,14 @@ DATA := $(call quoted,$(or $(DATA_DIR),data))
 PYTHON := $(VENV)/bin/python
 # where PyTorch comes from: pypi (with CUDA on Linux), cpu (CPU-only builds) or site (what PYTHON3
 # can import); env/ remembers the choice
-MADE_WITH := $(or $(shell cat $(VENV)/.torch 2>/dev/null),pypi)
+MADE_WITH := $(or $(shell cat $(call quoted,$(VENV))/.torch 2>/dev/null),pypi)
 TORCH ?= $(MADE_WITH)
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # uv or pip; if empty, the faster uv, or pip if it has settings or PIP_ARGS
 INSTALLER ?=
 PIP_ARGS ?=
-SETUP = PYTHON3="$(PYTHON3)" VENV="$(VENV)" TORCH="$(TORCH)" CPU_INDEX="$(CPU_INDEX)" \
-  INSTALLER="$(INSTALLER)" PIP_ARGS="$(PIP_ARGS)" bash tools/setup.sh
+SETUP = $(foreach name,PYTHON3 VENV TORCH CPU_INDEX INSTALLER PIP_ARGS,$(name)=$(call quoted,$($(name)))) \
+  bash tools/setup.sh
 # more options for uv in make lock, such as --upgrade
 UV_ARGS ?=
 # what "make run" passes to run.py: three of ten epochs show that everything works
@@ -27,6 +27,9 @@ SCRIPTS := $(wildcard data/*.sh cluster/*.sh src/launch/submit.sh src/utils/*.sh
 BATCH_SCRIPTS := run.sh $(wildcard lessons/*/run.sh)
 
 $(if $(word 2,$(VENV)),$(error VENV is "$(VENV)", but make cannot use a path with spaces: choose another))
+# the shell would take these for its own
+SPECIAL := ; & | < > " ' ` $$ * ? \ (
+$(if $(strip $(foreach one,$(SPECIAL),$(findstring $(one),$(VENV)))),$(error VENV is "$(VENV)", but make cannot use a path with a special character of the shell: choose another))
 
 .PHONY: help setup setup-dev lock data run lessons diff check test test-fast test-long docs pictures screenshots cheat-sheet site bench measure class preflight cluster-up cluster-down clean needs needs-python another-torch safe-loads
 
@@ -72,7 +75,7 @@ lessons: needs  ## build the lesson branches from main
 	@$(PYTHON3) tools/lessons.py branches
 
 diff: needs  ## show what a lesson changes: make diff N=3
-	@$(PYTHON3) tools/lessons.py diff $(N)
+	@$(PYTHON3) tools/lessons.py diff $(call quoted,$(N))
 
 check: $(VENV)/.setup-dev safe-loads  ## style, types, shell scripts and spelling
 	$(PYTHON) -m ruff format --check .
@@ -101,7 +104,7 @@ test-long: $(VENV)/.setup-dev  ## the longest tests, which make test leaves out
 	$(PYTHON) -m pytest -m long --durations=0
 
 docs: $(VENV)/.setup  ## run the commands of the pages, and compare what they print (15 minutes); ONLY=3: one lesson; CHANGED=20: and count how many changed words are noticed
-	$(PYTHON) tools/$(if $(CHANGED),changed_words.py --number $(CHANGED),run_docs.py $(if $(ONLY),--only $(ONLY))) --venv $(VENV)
+	$(PYTHON) tools/$(if $(CHANGED),changed_words.py --number $(call quoted,$(CHANGED)),run_docs.py $(if $(ONLY),--only $(call quoted,$(ONLY)))) --venv $(VENV)
 
 bench: $(VENV)/.setup data  ## measure training steps, loading and start-up (10 minutes)
 	$(PYTHON) benchmarks/steps.py
@@ -122,7 +125,7 @@ site: $(VENV)/.setup-dev  ## render the pages as a web site in site/, which need
 
 # the numbers of the pages: see tools/measure.py
 measure: $(VENV)/.setup  ## measure the numbers of the pages (45 minutes); ONLY=lesson-2: one; LIST, INSERT or CHECK=1
-	@$(PYTHON) tools/measure.py --data_dir $(DATA) --venv $(VENV) $(if $(ONLY),--only $(ONLY)) \
+	@$(PYTHON) tools/measure.py --data_dir $(DATA) --venv $(VENV) $(if $(ONLY),--only $(call quoted,$(ONLY))) \
 	  $(if $(LIST),--list) $(if $(CHECK),--check) $(if $(INSERT),--insert)
 
 class: needs  ## show who is at which lesson and whose last job failed; DIR='/home/*/hpc-starter': the clones (default: beside this one)

@@ -1,6 +1,7 @@
 """The Makefile on machines with missing tools, and make run in a fresh clone: make test."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,42 @@ def test_an_environment_with_a_space_in_its_path_is_refused(bare):
     assert (
         'VENV is "my env", but make cannot use a path with spaces: choose another.' in done.stderr
     )
+
+
+@pytest.mark.parametrize("special", [";", "(", "'", "$$(id)", "\\"])
+def test_an_environment_with_a_special_character_in_its_path_is_refused(bare, special):
+    done = bare.run("make", f"VENV=my{special}env")
+
+    assert done.returncode == 2
+    sentence = "but make cannot use a path with a special character of the shell: choose another."
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "quoted"),
+    [
+        (["docs", "ONLY={}"], "--only {}"),
+        (["docs", "CHANGED={}"], "--number {}"),
+        (["measure", "ONLY={}"], "--only {}"),
+        (["-B", "setup", "PIP_ARGS={}"], "PIP_ARGS={}"),
+    ],
+)
+def test_the_shell_runs_nothing_of_a_value(bare, words, quoted):
+    value = "3; echo it's \"$(id)"
+    given = [word.format(value.replace("$", "$$")) for word in words]
+
+    shown = bare.run("make", "-n", *UP_TO_DATE, *given)
+
+    assert quoted.format(shlex.quote(value)) in shown.stdout.replace("'\\''", "'\"'\"'")
+
+
+def test_make_diff_takes_its_number_for_one_word(bare):
+    done = bare.run("make", "diff", "N=3; echo more")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "lessons.py: cannot diff lesson '3; echo more'; choose from 1 2" in done.stderr
 
 
 def test_make_lessons_says_when_nothing_changed(bare):
