@@ -98,11 +98,7 @@ def enter_clone() -> None:
 
 def find_lesson(number: int) -> str:
     """Return the name of a lesson's branch; refs/pristine/<name> is its original state."""
-    main = ""
-    for name in ("refs/heads/main", "refs/remotes/origin/main", "HEAD"):
-        main = main or (
-            name if ask("rev-parse", "-q", "--verify", f"{name}:tools/lessons.py") else ""
-        )
+    main = main_of_course()
     pattern = f"refs/pristine/{number}-*"
     found = git("for-each-ref", "--format=%(refname:lstrip=2)", pattern).split()
     if not found and main:
@@ -111,11 +107,39 @@ def find_lesson(number: int) -> str:
     # if a lesson was renamed, its old name is still there
     current = [name for name in found if ask("rev-parse", f"{main}:lessons/{name}.txt")]
     if not found:
-        known = git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/pristine").split()
-        numbers = sorted(int(name.split("-")[0]) for name in known)
-        choose = f"choose from {' '.join(map(str, numbers))}" if numbers else "run make lessons"
-        raise SystemExit(f"there is no lesson {number} here: {choose}.")
+        raise SystemExit(f"there is no lesson {number} here: {choose_from()}.")
     return (current or found)[0]
+
+
+def main_of_course() -> str:
+    """Return what names the newest main, or "" if it is not here."""
+    for name in ("refs/heads/main", "refs/remotes/origin/main", "HEAD"):
+        if ask("rev-parse", "-q", "--verify", f"{name}:tools/lessons.py"):
+            return name
+    return ""
+
+
+def choose_from() -> str:
+    """Return the numbers of the lessons, in words for a message."""
+    main = main_of_course()
+    if main and not ask("for-each-ref", "refs/pristine"):
+        build_branches(main)
+    known = ask("for-each-ref", "--format=%(refname:lstrip=2)", "refs/pristine").split()
+    found = [re.match(r"([0-9]+)-", name) for name in known]
+    numbers = sorted({int(match[1]) for match in found if match})
+    return f"choose from {' '.join(map(str, numbers))}" if numbers else "run make lessons"
+
+
+def number_of(text: str) -> int:
+    """Return a lesson's number.
+
+    Raises:
+        SystemExit: if it is none, such as abc, 1_0 or a long line of digits.
+    """
+    if re.fullmatch(r"[0-9]{1,4}", text):
+        return int(text)
+    given = ascii(text if len(text) <= 40 else f"{text[:40]}...")
+    raise SystemExit(f"{given} is not the number of a lesson: {choose_from()}.")
 
 
 def build_branches(main: str) -> None:
@@ -316,10 +340,11 @@ def start(name: str, head: str, files: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("N", type=int, help="number of the lesson")
-    number = parser.parse_args().N
+    parser.add_argument("N", help="number of the lesson")
+    given = parser.parse_args().N
     shell = os.open(".", os.O_RDONLY)
     enter_clone()
+    number = number_of(given)
     name = find_lesson(number)
     refuse_if_in_use(name)
     head = ask("rev-parse", "-q", "--verify", "HEAD")

@@ -502,6 +502,28 @@ def that_does_not_exist(learner):
     return 9, "there is no lesson 9 here: choose from 1 2 3."
 
 
+def with_a_number_in_other_digits(learner):
+    return "\u0662", "'\\u0662' is not the number of a lesson: choose from 1 2 3."
+
+
+def with_a_number_as_python_may_write_it(learner):
+    return "0_2", "'0_2' is not the number of a lesson: choose from 1 2 3."
+
+
+def with_a_name_instead_of_a_number(learner):
+    learner.git("update-ref", "refs/pristine/foo", "HEAD")
+    return "abc", "'abc' is not the number of a lesson: choose from 1 2 3."
+
+
+def with_very_many_digits(learner):
+    return "3" * 3000, f"'{'3' * 40}...' is not the number of a lesson: choose from 1 2 3."
+
+
+def beside_a_reference_of_another_name(learner):
+    learner.git("update-ref", "refs/pristine/foo", "HEAD")
+    return 77, "there is no lesson 77 here: choose from 1 2 3."
+
+
 def outside_a_clone(learner):
     (learner.folder / ".git").rename(learner.folder / "not.git")
     return 2, f"{learner.folder} is not a git clone of the course ("
@@ -515,6 +537,8 @@ def with_a_clone_in_the_program(learner):
 REFUSED = [
     *(of_another_worktree, of_a_rebase_in_another_worktree, that_another_command_locks),
     *(that_does_not_exist, outside_a_clone, with_a_clone_in_the_program),
+    *(with_a_number_in_other_digits, with_a_number_as_python_may_write_it),
+    *(with_a_name_instead_of_a_number, with_very_many_digits, beside_a_reference_of_another_name),
 ]
 
 
