@@ -140,10 +140,10 @@ def find_clones(paths: list[str]) -> list[Path]:
     """Return the clones that paths or patterns name: each folder, or the folders in a single one.
 
     Raises:
-        OSError: if a folder cannot be listed.
+        OSError: if a folder cannot be listed, or if a path or pattern cannot be used.
     """
     found: list[Path] = []
-    for path in (Path(name).expanduser() for name in paths):
+    for path in map(path_of, paths):
         if glob.has_magic(str(path)) and not os.path.lexists(path):
             found += expand(path)
         elif len(paths) > 1 or os.path.lexists(path / ".git"):
@@ -155,6 +155,14 @@ def find_clones(paths: list[str]) -> list[Path]:
     return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
 
 
+def path_of(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        why = "the home folder of this user is unknown; write the whole path"
+        raise OSError(errno.EINVAL, why, name) from None
+
+
 def expand(pattern: Path) -> list[Path]:
     """Return the folders of a pattern, also those that this user may not see.
 
@@ -162,7 +170,11 @@ def expand(pattern: Path) -> list[Path]:
     """
     wild = [k for k, part in enumerate(pattern.parts) if glob.has_magic(part)]
     base, rest = Path(*pattern.parts[: wild[0]]), pattern.parts[wild[-1] + 1 :]
-    folders = sorted(base.glob("/".join(pattern.parts[wild[0] : wild[-1] + 1])))
+    try:
+        folders = sorted(base.glob("/".join(pattern.parts[wild[0] : wild[-1] + 1])))
+    except (ValueError, NotImplementedError):
+        why = "this is no pattern; write * for a name or a part of one, as in /home/*/hpc-starter"
+        raise OSError(errno.EINVAL, why, str(pattern)) from None
     shown = [path.joinpath(*rest) for path in folders if not path.name.startswith(".")]
     return [path for path in shown if may_be_clone(path)]
 
@@ -262,7 +274,7 @@ def lesson_of_branch(top: int, branch: str) -> int | None:
 
 def number_of(branch: str) -> int | None:
     """Return the lesson in the name of a branch such as 4-...; start_lesson.py adds my-lesson-4."""
-    match = re.match(r"(?:my-lesson-|my-)?(\d{1,3})(?:-|$)", branch)
+    match = re.match(r"(?:my-lesson-|my-)?([0-9]{1,3})(?:-|$)", branch)
     return int(match[1]) if match else None
 
 

@@ -14,6 +14,7 @@ import csv
 import os
 import re
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from class_clones import Clone, error_of, find_clones, number_of, read_clone
 SECONDS = 10  # between two views
 DAYS = 7  # of Slurm's accounting
 TIMEOUT = 5.0  # seconds for an answer of Slurm
+MOST = 16_000_000  # bytes of an answer: about 100,000 jobs
 SACCT_FIELDS = "JobID,State,Submit,Start,WorkDir"
 SQUEUE_FIELDS = ("%i", "%T", "%V", "%S", "%Z")
 FAILED = {
@@ -81,7 +83,7 @@ class Row:
 
 
 def ask(command: list[str]) -> str | None:
-    """Return what a command of Slurm prints, or None if it is missing, fails or hangs."""
+    """Return what a command of Slurm prints, or None if it is missing, fails, hangs or floods."""
     own = ("SACCT_", "SQUEUE_", "SLURM_TIME_FORMAT")
     env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     try:
@@ -95,16 +97,36 @@ def ask(command: list[str]) -> str | None:
         )
     except OSError:
         return None
-    try:
-        shown, _ = process.communicate(timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):  # a wrapper may have started other processes
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    deadline = time.monotonic() + TIMEOUT
+    with process:
+        try:
+            shown = read_answer(process, deadline)
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):  # a wrapper may have started other processes
+                    os.killpg(process.pid, signal.SIGKILL)
     return None if process.returncode else shown.decode(errors="replace")
+
+
+def read_answer(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """Return what a process prints.
+
+    Raises:
+        subprocess.TimeoutExpired: if it does not end in time, or prints more than can be kept.
+    """
+    pipe, shown = process.stdout, bytearray()
+    while pipe and len(shown) <= MOST:
+        left = max(0.0, deadline - time.monotonic())
+        if not left or not select.select([pipe], [], [], left)[0]:
+            break
+        part = os.read(pipe.fileno(), 65536)
+        if not part:
+            return bytes(shown)
+        shown += part
+    raise subprocess.TimeoutExpired(process.args, TIMEOUT)
 
 
 def jobs_of(uids: Iterable[int]) -> tuple[list[Job], str]:
@@ -121,7 +143,7 @@ def jobs_of(uids: Iterable[int]) -> tuple[list[Job], str]:
         note = "sacct does not answer: only squeue's jobs are shown, and what the logs say"
         if shown is None:
             note = "neither sacct nor squeue answers: the states are those that the logs show"
-    rows = [line.split(mark) for line in (shown or "").split("\n")]
+    rows = (line.split(mark) for line in (shown or "").split("\n"))
     return [Job(*row) for row in rows if len(row) == len(SQUEUE_FIELDS)], note
 
 
@@ -279,9 +301,11 @@ def look(paths: list[str]) -> tuple[list[Row], str]:
     try:
         rows, note = read_class(paths)
     except OSError as error:
-        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+        raise SystemExit(f"{clean(str(error.filename))}: {error.strerror}") from None
     if not rows:
-        raise SystemExit(f"{' '.join(paths)}: there is no folder; name the one with the clones")
+        raise SystemExit(
+            f"{clean(' '.join(paths))}: there is no folder; name the one with the clones"
+        )
     return rows, note
 
 
@@ -321,7 +345,10 @@ def parse_args() -> argparse.Namespace:
 def show(args: argparse.Namespace) -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     if args.csv:
-        write_csv(look(args.paths)[0])
+        rows, note = look(args.paths)
+        write_csv(rows)
+        if note:  # not a row of the table
+            print(note, file=sys.stderr)
     elif args.once or not sys.stdout.isatty():
         rows, note = look(args.paths)
         width = shutil.get_terminal_size((120, 0)).columns

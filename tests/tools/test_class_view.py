@@ -166,6 +166,7 @@ def test_each_lesson_is_shown_with_its_finished_runs(lesson, room, slurm, progra
         ("my-lesson-4-2", "my-lesson-4-2", 4),
         ("trying/something", "7: trying/something", 7),
         ("page10", "7: page10", 7),
+        ("\u0663-x", "7: \u0663-x", 7),
         ("main", "main", None),
     ],
 )
@@ -744,6 +745,36 @@ def test_a_folder_without_clones_is_one_sentence(words, slurm, tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert words[0] in done.stderr
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/class", "/tmp/a**b/*", "/***"])
+def test_a_path_or_pattern_that_cannot_be_used_is_one_sentence(path, slurm):
+    done = run_tool(slurm, path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{path}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_endless_answer_of_slurm_is_not_kept(room, slurm, monkeypatch):
+    Learner(room / "ada")
+    slurm.install("sacct", "#!/bin/sh\nexec yes\n")
+    monkeypatch.setattr(class_view, "TIMEOUT", 1000)  # the limit is that of the bytes
+
+    assert class_view.ask(["sacct"]) is None
+
+    monkeypatch.setattr(class_view, "MOST", 10)
+    slurm.install("sacct", "#!/bin/sh\necho 123456789\n")
+    assert class_view.ask(["sacct"]) == "123456789\n"
+
+
+def test_the_table_for_a_spreadsheet_does_not_hide_that_slurm_is_silent(room, slurm):
+    Learner(room / "ada")
+
+    done = run_tool(slurm, room, "--csv")
+
+    assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 1
+    assert done.stderr.startswith("neither sacct nor squeue answers: ")
 
 
 def test_a_reader_that_has_ended_causes_no_traceback(room, slurm):
