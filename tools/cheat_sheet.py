@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import matplotlib
-from fpdf import FPDF
-from fpdf.enums import MethodReturnValue
+from endings import quiet_interrupt, write_whole
+from site_checks.report import printable
+
+with quiet_interrupt():  # they take a moment
+    import matplotlib
+    from fpdf import FPDF
+    from fpdf.enums import MethodReturnValue
+    from fpdf.fonts import TTFFont
 
 ROOT = Path(__file__).resolve().parents[1]
 FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
@@ -32,16 +38,30 @@ Row = tuple[str, ...]
 
 
 def parse(markdown: str) -> Iterator[tuple[str, Row]]:
-    """Return the kind and the texts of each part: a title, heading, paragraph or row of a table."""
-    for block in re.split(r"\n\n+", markdown.strip()):
+    """Return the kind and the texts of each part: a title, heading, paragraph or row of a table.
+
+    Raises:
+        ValueError: if a row has not one text per column.
+    """
+    for match in re.finditer(r"[^\n]+(?:\n[^\n]+)*", markdown):
+        block, first = match[0].strip(), markdown.count("\n", 0, match.start()) + 1
         marks, _, words = block.partition(" ")
         if marks in ("#", "##"):
-            yield {"#": "title", "##": "heading"}[marks], (words,)
+            yield {"#": "title", "##": "heading"}[marks], (" ".join(words.split()),)
         elif block.startswith("| "):
-            for line in block.splitlines()[2:]:  # after the names of the columns and their rule
-                yield "row", tuple(plain(cell) for cell in line.strip("| ").split(" | "))
-        else:
+            # after the names of the columns and their rule
+            for number, line in enumerate(block.split("\n")[2:], first + 2):
+                yield "row", row_of(line, number)
+        elif block:
             yield "paragraph", (plain(" ".join(block.split())),)
+
+
+def row_of(line: str, number: int) -> Row:
+    row = tuple(plain(cell).strip() for cell in line.strip("| ").split(" | "))
+    if len(row) != len(COLUMNS) or not all(row):
+        rule = f"a row has {len(COLUMNS)} cells, none of them empty: | command | what | lesson |"
+        raise ValueError(f"line {number} is {printable(line)!r}; {rule}")
+    return row
 
 
 def plain(text: str) -> str:
@@ -67,7 +87,12 @@ class Sheet(FPDF):
         self.left_out: list[str] = []
 
     def put(self, kind: str, texts: Row) -> None:
-        """Draw a part below the others."""
+        """Draw a part below the others.
+
+        Raises:
+            ValueError: if it cannot be drawn.
+        """
+        self.refuse_unknown(kind, texts)
         if kind == "title":
             self.line_of(texts[0], TITLE, TITLE + 5)
         elif kind == "heading":
@@ -81,8 +106,24 @@ class Sheet(FPDF):
             self.cells(COLUMNS, texts)
             self.rule(0.3)
 
+    def refuse_unknown(self, kind: str, texts: Row) -> None:
+        """Refuse characters for which the font has no picture."""
+        families = [family for family, _ in COLUMNS] if kind == "row" else ["sans"]
+        style = "B" if kind in ("title", "heading") else ""
+        for family, text in zip(families, texts, strict=True):
+            known = cast("TTFFont", self.fonts[f"{family}{style}"]).cmap
+            unknown = sorted({one for one in text if ord(one) not in known})
+            if unknown:
+                names = ", ".join(
+                    f"U+{ord(one):04X} {unicodedata.name(one, '')}".strip() for one in unknown
+                )
+                rule = f"the font of the sheet lacks {names}: write it in other characters"
+                raise ValueError(f'in "{shown(text)}", {rule}')
+
     def line_of(self, text: str, size: int, height: int) -> None:
         self.set_font("sans", "B", size)
+        if self.get_string_width(text) > self.epw:
+            raise ValueError(f'the heading "{shown(text)}" is wider than the sheet: shorten it')
         if self.fits(height, text):
             self.cell(0, height, text, new_x="LMARGIN", new_y="NEXT")
 
@@ -115,18 +156,46 @@ class Sheet(FPDF):
         return not self.left_out
 
 
+def shown(text: str) -> str:
+    return printable(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def read_page(markdown: Path) -> list[tuple[str, Row]]:
+    """Return the parts of the page.
+
+    Raises:
+        ValueError: with a sentence, if it is not there, not text, empty, or has a wrong row.
+    """
+    restore = f"restore it with git restore docs/{markdown.name}"
+    try:
+        parts = list(parse(markdown.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror}): {restore}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not UTF-8 text: correct it, or {restore}") from None
+    if not parts:
+        raise ValueError(f"it is empty: {restore}")
+    return parts
+
+
 def main(markdown: Path, pdf: Path) -> None:
     sheet = Sheet()
-    for kind, texts in parse(markdown.read_text()):
-        sheet.put(kind, texts)
+    try:
+        for kind, texts in read_page(markdown):
+            sheet.put(kind, texts)
+    except ValueError as error:
+        sys.exit(f"{markdown.name}: {error}")
     if sheet.left_out:
+        lines = f"{len(sheet.left_out)} line{'s' * (len(sheet.left_out) > 1)}"
         sys.exit(
-            f"{markdown.name} does not fit on one A4 page: shorten it by {len(sheet.left_out)}"
-            f' lines or more; the first that did not fit is "{sheet.left_out[0]}"'
+            f"{markdown.name} does not fit on one A4 page: shorten it by {lines} or more;"
+            f' the first that did not fit is "{shown(sheet.left_out[0])}"'
         )
-    sheet.output(pdf)
+    write_whole(pdf, bytes(sheet.output()))
     print(f"{pdf}: one A4 page, for printing")
 
 
 if __name__ == "__main__":
-    main(ROOT / "docs/cheat-sheet.md", ROOT / "cheat-sheet.pdf")
+    with quiet_interrupt():
+        main(ROOT / "docs/cheat-sheet.md", ROOT / "cheat-sheet.pdf")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from carry import carry
+from endings import quiet_interrupt
 from layers import (
     NAME,
     PROGRAM,
@@ -252,8 +253,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
-        sys.stdout.flush()
+        with quiet_interrupt():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:
         # the reader of the output has ended, as head does; Python would try to write again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+from endings import quiet_interrupt, write_whole
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -27,10 +29,14 @@ def main(names: list[str]) -> None:
     if unknown:
         stems = ", ".join(sorted(path.stem for path in known))
         sys.exit(f"{', '.join(sorted(unknown))}: no such picture; there are {stems}")
+    folder = ROOT / ".img"
+    if not folder.is_dir():
+        sys.exit(f"{folder} is not a folder: restore it with git restore .img")
     for path, svg in known.items():
         if not names or path.stem in names:
-            path.write_text(svg)
+            write_whole(path, svg.encode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with quiet_interrupt():
+        main(sys.argv[1:])

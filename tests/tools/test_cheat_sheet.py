@@ -1,8 +1,14 @@
 """The cheat sheet, docs/cheat-sheet.md, and its PDF for printing: make test-fast."""
 
+import os
 import re
+import runpy
+import subprocess
+import sys
 
 import cheat_sheet
+import endings
+import fpdf
 import pypdfium2
 import pytest
 
@@ -60,6 +66,116 @@ def test_a_sheet_that_is_too_long_says_what_to_shorten(tmp_path):
     ):
         cheat_sheet.main(tmp_path / "long.md", tmp_path / "long.pdf")
     assert not (tmp_path / "long.pdf").exists()
+
+
+ROW = "| command | what | lesson |\n| --- | --- | --- |\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "it cannot be read (No such file or directory): restore it with git restore docs/"),
+        (b"# Sheet\n\n\xff\n", "line 3 is not UTF-8 text: correct it, or restore it with git"),
+        (b"\n\n", "it is empty: restore it with git restore docs/page.md"),
+        (f"# A\n\n{ROW}| x | y |\n".encode(), "line 5 is '| x | y |'; a row has 3 cells, none"),
+        (f"# A\n\n{ROW}| x | | z |\n".encode(), "line 5 is '| x | | z |'; a row has 3 cells"),
+        (f"{ROW}| x |  | z |\n".encode(), "line 3 is '| x |  | z |'; a row has 3 cells"),
+        (
+            f"{ROW}| x | y | \u6f22 |".encode(),
+            'in "\u6f22", the font of the sheet lacks U+6F22 CJK',
+        ),
+        (b"# A\x1b[31m\n", 'in "A [31m", the font of the sheet lacks U+001B: write it in other'),
+        (b"a \xf0\x9f\xa6\x84\n", "lacks U+1F984 UNICORN FACE: write it in other characters"),
+        (b"# " + b"word " * 60, '..." is wider than the sheet: shorten it'),
+    ],
+)
+def test_a_page_that_cannot_be_printed_gets_one_sentence(text, sentence, tmp_path, capsys):
+    page, pdf = tmp_path / "page.md", tmp_path / "page.pdf"
+    pdf.write_text("old")
+    if text is not None:
+        page.write_bytes(text)
+
+    with pytest.raises(SystemExit) as ended:
+        cheat_sheet.main(page, pdf)
+
+    said = ended.value.code
+    assert said.startswith("page.md: ")
+    assert sentence in said and "\n" not in said and "\x1b" not in said
+    assert pdf.read_text() == "old"
+    assert capsys.readouterr() == ("", "")
+
+
+# --- the file
+
+
+def test_a_folder_in_place_of_the_pdf_is_named(tmp_path):
+    (tmp_path / "a.pdf").mkdir()
+
+    with pytest.raises(SystemExit, match=r"a\.pdf cannot be written: it is a folder: rename or"):
+        cheat_sheet.main(SHEET, tmp_path / "a.pdf")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
+
+
+def test_a_read_only_pdf_stays_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "a.pdf").write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everything
+
+    with pytest.raises(SystemExit, match=r"a\.pdf cannot be written: it is read-only: make it"):
+        cheat_sheet.main(SHEET, tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").read_text() == "old"
+
+
+def test_a_full_disk_leaves_the_old_pdf(tmp_path):
+    (tmp_path / "a.pdf").write_text("old")
+    code = "import cheat_sheet as c, sys, pathlib as p; c.main(*map(p.Path, sys.argv[1:]))"
+    command = ["bash", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "bash"]
+    command += [sys.executable, "-c", code, str(SHEET), str(tmp_path / "a.pdf")]
+
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "tools")
+
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/a.pdf cannot be written: File too large\n"
+    assert (tmp_path / "a.pdf").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+
+    endings.write_whole(tmp_path / "link", b"new")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+# --- Ctrl-C
+
+
+def test_ctrl_c_while_it_draws_ends_quietly(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fpdf.FPDF, "output", interrupt)
+
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "tools/cheat_sheet.py"), run_name="__main__")
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_while_it_loads_ends_quietly(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise KeyboardInterrupt\n")
+    command = [sys.executable, str(ROOT / "tools/cheat_sheet.py")]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+# --- the pages
 
 
 @pytest.mark.parametrize("command, lesson", [(row[0], row[2]) for row in ROWS])

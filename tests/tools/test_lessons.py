@@ -818,6 +818,18 @@ def test_a_new_lesson_takes_no_uncommitted_edit_into_the_previous_one(built):
     assert (built / "src/main.py").read_text() == "edited\n"
 
 
+def test_ctrl_c_ends_with_one_word_and_changes_nothing(built, tmp_path):
+    before = git(built, "for-each-ref")
+    (tmp_path / "bin").mkdir()
+    script = f'#!/bin/sh\n[ "$1" = ls-tree ] && kill -INT $PPID\nexec {shutil.which("git")} "$@"\n'
+    (tmp_path / "bin/git").write_text(script)
+    (tmp_path / "bin/git").chmod(0o755)
+    env = {**CLEAN, "PATH": f"{tmp_path / 'bin'}:{CLEAN['PATH']}"}
+
+    assert tool(built, "branches", env=env, code=130) == "interrupted\n"
+    assert git(built, "for-each-ref") == before
+
+
 @pytest.mark.parametrize("name", ["5-next", "3-next", "next", "4", "4-Next", "4-a b"])
 def test_a_new_lesson_with_a_wrong_name_changes_nothing(repo, name):
     output = tool(repo, "new", name, code=1)

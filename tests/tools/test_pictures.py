@@ -1,6 +1,8 @@
 """The pictures of the pages: make pictures, and what a reader needs to read them."""
 
+import importlib
 import re
+import runpy
 import subprocess
 import sys
 from itertools import combinations, pairwise
@@ -34,6 +36,43 @@ def test_a_picture_is_the_one_that_its_source_draws(path):
     drawn = path.read_text() == DRAWN[path]
 
     assert drawn, f"{path.name} is older than what it shows: run make pictures"
+
+
+def test_a_missing_folder_of_pictures_gets_one_sentence(tmp_path, monkeypatch):
+    known = {tmp_path / ".img/a.svg": "<svg/>"}
+    monkeypatch.setattr(pictures, "ROOT", tmp_path)
+    monkeypatch.setattr(pictures, "pictures", lambda: known.items())
+
+    with pytest.raises(SystemExit, match=r"\.img is not a folder: restore it with git restore"):
+        pictures.main([])
+
+    (tmp_path / ".img").mkdir()
+    pictures.main([])
+    assert (tmp_path / ".img/a.svg").read_text() == "<svg/>"
+    assert [path.name for path in (tmp_path / ".img").iterdir()] == ["a.svg"]
+
+
+def test_a_picture_that_cannot_be_written_gets_one_sentence(tmp_path, monkeypatch):
+    known = {tmp_path / ".img/a.svg": "<svg/>"}
+    monkeypatch.setattr(pictures, "ROOT", tmp_path)
+    monkeypatch.setattr(pictures, "pictures", lambda: known.items())
+    (tmp_path / ".img/a.svg").mkdir(parents=True)
+
+    with pytest.raises(SystemExit, match=r"a\.svg cannot be written: it is a folder"):
+        pictures.main([])
+
+
+def test_ctrl_c_while_pictures_are_drawn_ends_quietly(monkeypatch, capsys):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupt)
+
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "tools/pictures.py"), run_name="__main__")
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_every_svg_has_a_source():
