@@ -148,6 +148,9 @@ def find_clones(paths: list[str]) -> list[Path]:
             found += expand(path)
         elif len(paths) > 1 or os.path.lexists(path / ".git"):
             found.append(path)
+        elif is_bare(path):
+            why = "this is a bare git repository, without a learner's files"
+            raise OSError(errno.EINVAL, why, str(path))
         else:
             inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
             found += [one for one in inside if may_be_clone(one)]
@@ -155,11 +158,16 @@ def find_clones(paths: list[str]) -> list[Path]:
     return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
 
 
+def is_bare(path: Path) -> bool:
+    """Return whether a folder is a git repository itself, without files around it."""
+    return all(os.path.lexists(path / name) for name in ("HEAD", "objects", "refs"))
+
+
 def path_of(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        why = "the home folder of this user is unknown; write the whole path"
+        why = "the home folder of this user is unknown"
         raise OSError(errno.EINVAL, why, name) from None
 
 
@@ -173,7 +181,7 @@ def expand(pattern: Path) -> list[Path]:
     try:
         folders = sorted(base.glob("/".join(pattern.parts[wild[0] : wild[-1] + 1])))
     except (ValueError, NotImplementedError):
-        why = "this is no pattern; write * for a name or a part of one, as in /home/*/hpc-starter"
+        why = "this pattern cannot be used"
         raise OSError(errno.EINVAL, why, str(pattern)) from None
     shown = [path.joinpath(*rest) for path in folders if not path.name.startswith(".")]
     return [path for path in shown if may_be_clone(path)]

@@ -301,7 +301,9 @@ def look(paths: list[str]) -> tuple[list[Row], str]:
     try:
         rows, note = read_class(paths)
     except OSError as error:
-        raise SystemExit(f"{clean(str(error.filename))}: {error.strerror}") from None
+        remedy = "name the folder with the clones, or a pattern such as '/home/*/hpc-starter'"
+        name = clean(str(error.filename))
+        raise SystemExit(f"{name}: {error.strerror}; {remedy}") from None
     if not rows:
         raise SystemExit(
             f"{clean(' '.join(paths))}: there is no folder; name the one with the clones"

@@ -735,6 +735,18 @@ def test_the_table_for_a_spreadsheet_has_all_columns(room, slurm, programs):
     assert time.strptime(row["active"], "%Y-%m-%dT%H:%M:%S")
 
 
+def test_a_bare_repository_is_not_taken_for_a_class(slurm, tmp_path):
+    for name in ("objects", "refs", "hooks"):
+        (tmp_path / "bare.git" / name).mkdir(parents=True)
+    (tmp_path / "bare.git/HEAD").touch()
+
+    done = run_tool(slurm, tmp_path / "bare.git")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{tmp_path}/bare.git: this is a bare git repository, without")
+    assert "; name the folder with the clones" in done.stderr
+
+
 @pytest.mark.parametrize("words", [["/nowhere"], ["/nowhere/*"], ["empty"]])
 def test_a_folder_without_clones_is_one_sentence(words, slurm, tmp_path):
     (tmp_path / "empty").mkdir()
