@@ -759,7 +759,7 @@ def test_a_folder_without_clones_is_one_sentence(words, slurm, tmp_path):
     assert words[0] in done.stderr
 
 
-@pytest.mark.parametrize("path", ["~no-such-user/class", "/tmp/a**b/*", "/***"])
+@pytest.mark.parametrize("path", ["~no-such-user/class", "/tmp/a**b/*"])
 def test_a_path_or_pattern_that_cannot_be_used_is_one_sentence(path, slurm):
     done = run_tool(slurm, path)
 
