@@ -24,6 +24,7 @@ from checks.runs import EPOCH
 from clone import ROOT
 from lesson_diffs import lessons
 from page_rows import PAGES, rows
+from processes import accept_signals
 
 BRANCHES = {int(path.name.split("-")[0]): path.stem for path in ROOT.glob("lessons/*-*.txt")}
 TOOL = ROOT / "tools/class_view.py"
@@ -808,8 +809,9 @@ def test_a_terminal_is_renewed_until_ctrl_c_ends_it_quietly(room, slurm):
     main, terminal = pty.openpty()
     env = {**os.environ, **slurm.env, "COLUMNS": "60", "LINES": "10"}
     command = [sys.executable, "-c", code, str(room)]
+    pipes = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     with subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=ROOT / "tools"
+        command, **pipes, env=env, cwd=ROOT / "tools", preexec_fn=accept_signals
     ) as process:
         os.close(terminal)
         shown = ""
