@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import threads_of, with_variables
+from processes import environments, threads_of, with_variables
 
 PRACTICE = Path(__file__).resolve().parents[2] / "cluster" / "practice"
 FINISHED = {
@@ -192,14 +192,11 @@ class PracticeCluster:
         """Return process id -> daemon for all processes with this cluster's mark."""
         found = {}
         root = (self.env.get("SLURM_CONF") or str(self.state)).removesuffix("/etc/slurm.conf")
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                entries = (folder / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if f"PRACTICE_CLUSTER={root}".encode() in entries:
-                named = [e[16:].decode() for e in entries if e.startswith(b"PRACTICE_DAEMON=")]
-                found[int(folder.name)] = named[0] if named else "job"
+        for pid, variables in environments():
+            if f"PRACTICE_CLUSTER={root}" in variables:
+                mark = "PRACTICE_DAEMON="
+                named = [one.removeprefix(mark) for one in variables if one.startswith(mark)]
+                found[pid] = named[0] if named else "job"
         return found
 
     def kill(self, *daemons: str) -> None:

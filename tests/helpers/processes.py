@@ -51,12 +51,16 @@ def in_session(session: int) -> Iterator[int]:
 
 
 def with_variables(*variables: str) -> Iterator[int]:
-    """Yield the ids of the processes with these variables, such as SLURM_JOB_ID=7."""
+    """Return the ids of the processes with these variables, such as SLURM_JOB_ID=7."""
+    return (pid for pid, found in environments() if set(variables) <= set(found))
+
+
+def environments() -> Iterator[tuple[int, list[str]]]:
+    """Yield the id of each process and its variables, such as SLURM_JOB_ID=7."""
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            environ = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
-            if set(variables) <= set(environ):
-                yield int(folder.name)
+        with contextlib.suppress(OSError):  # it has ended
+            text = (folder / "environ").read_bytes().decode(errors="replace")
+            yield int(folder.name), text.split("\0")
 
 
 def threads_of(pids: Iterable[int]) -> list[str]:
