@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,32 @@ with plain_errors():
     assert exit_code(done.returncode) == 143
     assert "ended by SIGTERM: scancel" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])
+@pytest.mark.parametrize(
+    "redirected",
+    ["sys.stdout = None", "sys.stdout = []", "sys.stdout.close()"],
+    ids=["nowhere", "no stream", "closed"],
+)
+def test_code_that_ignores_exceptions_does_not_outlive_a_signal(redirected, env):
+    program = f"""
+import os, sys
+from src.utils.errors import plain_errors
+
+with plain_errors():
+    {redirected}  # as contextlib.redirect_stdout does while a picture is drawn
+    for _ in range(3):
+        try:
+            os.kill(os.getpid(), 15)
+        except Exception:
+            os.write(2, b"went on")
+"""
+
+    done = run_python(program, env)
+
+    assert exit_code(done.returncode) == 143
+    assert re.fullmatch(r".*ended by SIGTERM: scancel.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("env", [ONE, SEVERAL], ids=["one", "several"])

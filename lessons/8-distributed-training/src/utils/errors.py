@@ -130,7 +130,7 @@ def say(sentence):
     who = f"process {rank}: " if rank and several_processes() else ""
     try:
         sys.stdout.flush()
-    except (RuntimeError, OSError):  # a signal during a print, or a log on a full disk
+    except Exception:  # a signal during a print or a redirect_stdout(None), or a full disk
         sys.stdout = None  # at exit, Python would flush again and change the exit code
     with suppress(OSError):
         os.write(2, f"{who}{sentence.rstrip()}\n".encode(errors="replace"))
