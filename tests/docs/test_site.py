@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 
 from chromium import install_browser, open_browser, wait_until
 from clone import ROOT, Clone, copy_working_tree
+from processes import accept_signals
 
 pytestmark = pytest.mark.slow
 
@@ -316,7 +317,7 @@ def start_main(place, code):
     command = [sys.executable, "-c", RUN_MAIN.format(code=code), str(place)]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=env, **pipes)
+    return subprocess.Popen(command, env=env, preexec_fn=accept_signals, **pipes)
 
 
 def is_old(place):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from processes import accept_signals
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "lessons.py"
 NAMES = ["1-simple-model-training", "2-lightning-module", "3-improved-data-loading"]
@@ -31,7 +33,8 @@ def git(folder, *args, env=CLEAN):
 
 def tool(folder, *args, env=CLEAN, code=0):
     command = (sys.executable, str(TOOL), *args)
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(command, cwd=folder, env=env, preexec_fn=accept_signals, **pipes)
     assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
