@@ -12,7 +12,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.batch_check import BatchCheck
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.callbacks.exact_state import ExactState
 from src.callbacks.interruption import Interruption
 from src.callbacks.predictions import SavePredictions
@@ -118,6 +118,7 @@ def make_callbacks(settings, values, folder, model, class_names, first_step):
         CleanStart(),
         *([] if settings.trainer.fast_dev_run else resuming),
         StopIfDiverged(),
+        EndAtCtrlC(),
         BatchCheck(),
         *shown,
         *own,

@@ -21,6 +21,19 @@ COMMANDS = {
 pytestmark = pytest.mark.slow
 
 
+def start(clone, branch):
+    return subprocess.Popen(
+        [sys.executable, *COMMANDS[branch]],
+        cwd=clone.folder,
+        env={**clone.env, **SHOW_STACKS, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=accept_signals,
+    )
+
+
 @pytest.fixture(params=COMMANDS)
 def training(request, module_clone):
     """A long training in a separate process, after its first epoch."""
@@ -28,16 +41,7 @@ def training(request, module_clone):
     module_clone.git("switch", "--quiet", branch)
     program = module_clone.folder / "src/main.py"
     program.write_text(program.read_text().replace("max_epochs=10,", "max_epochs=500,"))
-    process = subprocess.Popen(
-        [sys.executable, *COMMANDS[branch]],
-        cwd=module_clone.folder,
-        env={**module_clone.env, **SHOW_STACKS, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=accept_signals,
-    )
+    process = start(module_clone, branch)
     begun = []
     for line in process.stdout:
         begun.append(line)
@@ -70,3 +74,29 @@ def test_an_interrupted_training_says_so(training, module_clone, number, codes, 
     assert "Traceback" not in ending
     assert "test loss" not in ending
     assert not list(module_clone.folder.glob("*logs/**/DONE.json"))
+
+
+INTERRUPTED_WRITE = """
+        if self.global_step == 5:
+            file = self.logger.experiment.file_writer.event_writer
+            not_empty = file._async_writer._byte_queue.not_empty  # of queue.Queue
+
+            def interrupt():
+                del not_empty.notify
+                raise KeyboardInterrupt
+
+            not_empty.notify = interrupt
+"""
+
+
+@pytest.mark.parametrize("branch", ["2-lightning-module", "5-improved-logging"])
+def test_a_ctrl_c_within_a_write_of_tensorboard_ends_the_training(module_clone, branch):
+    module_clone.git("switch", "--quiet", branch)
+    program = module_clone.folder / "src/main.py"
+    step = "    def training_step(self, batch, batch_idx):\n"
+    program.write_text(program.read_text().replace(step, step + INTERRUPTED_WRITE))
+
+    ending, _ = output_of(start(module_clone, branch), 100)  # the wait would be 120 s
+
+    module_clone.git("checkout", "--quiet", ".")
+    assert ending.splitlines()[-1] == "interrupted"

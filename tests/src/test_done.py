@@ -4,13 +4,15 @@ import json
 import re
 import runpy
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from clone import ARGUMENTS_LESSON, ROOT
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.utils.errors import UserError
 
 SHORT = ["run.py", "--local", "--arch=fully_connected", "--max_epochs=1"]
@@ -57,6 +59,32 @@ def test_a_training_that_has_diverged_ends_before_the_next_epoch(loss):
 @pytest.mark.parametrize("metrics", [{}, {"val_loss": torch.tensor(2.5)}], ids=["none", "finite"])
 def test_a_training_continues_if_its_loss_is_finite_or_unknown(metrics):
     StopIfDiverged().on_train_epoch_start(SimpleNamespace(callback_metrics=metrics), None)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError()], ids=["Ctrl-C", "bug"])
+def test_ctrl_c_within_a_write_of_tensorboard_lets_its_thread_wait_for_nothing(tmp_path, error):
+    logger = TensorBoardLogger(tmp_path)
+    logger.experiment.flush()
+    not_empty = logger.experiment.file_writer.event_writer._async_writer._byte_queue.not_empty
+
+    def interrupt():  # between the new value and the word to the thread that writes it
+        del not_empty.notify
+        raise KeyboardInterrupt
+
+    not_empty.notify = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        logger.log_metrics({"train_loss": 0.5}, 3)
+    ended = SimpleNamespace(logger=logger, current_epoch=0, global_step=3)
+    finalize = threading.Thread(target=logger.finalize, args=("failed",), daemon=True)
+
+    EndAtCtrlC().on_exception(ended, None, error)
+    finalize.start()
+    finalize.join(2 if isinstance(error, ValueError) else 60)
+
+    # other errors do not come from within a write
+    assert finalize.is_alive() == isinstance(error, ValueError)
+    with not_empty:
+        not_empty.notify()
 
 
 def test_only_rank_0_writes_and_all_ranks_learn_the_folder(tmp_path):

@@ -14,7 +14,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.callbacks.progress import ProgressBar
 from src.utils.errors import plain_errors
 from src.utils.library_messages import hide_library_messages
@@ -126,6 +126,7 @@ def make_trainer(hparams):
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
             StopIfDiverged(),
+            EndAtCtrlC(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
         ],
         enable_model_summary=False,

@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from data.check import check_data
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.callbacks.predictions import SavePredictions
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
@@ -191,6 +191,7 @@ def make_trainer(hparams):
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
             StopIfDiverged(),
+            EndAtCtrlC(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),
             SavePredictions(MNIST.classes),

@@ -10,7 +10,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.batch_check import BatchCheck
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.callbacks.predictions import SavePredictions
 from src.callbacks.progress import ProgressBar
 from src.callbacks.summary import NetworkSummary
@@ -87,6 +87,7 @@ def make_trainer(hparams, class_names, accelerator, precision):
             ModelCheckpoint(monitor="val_acc", mode="max"),
             CleanStart(),
             StopIfDiverged(),
+            EndAtCtrlC(),
             BatchCheck(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),

@@ -12,7 +12,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.batch_check import BatchCheck
-from src.callbacks.done import CleanStart, StopIfDiverged, write_done
+from src.callbacks.done import CleanStart, EndAtCtrlC, StopIfDiverged, write_done
 from src.callbacks.exact_state import ExactState
 from src.callbacks.interruption import Interruption
 from src.callbacks.predictions import SavePredictions
@@ -109,6 +109,7 @@ def make_trainer(hparams, class_names, accelerator, precision, first_step):
             CleanStart(),
             *([] if "fast_dev_run" in hparams.debugging else resume_callbacks(hparams, first_step)),
             StopIfDiverged(),
+            EndAtCtrlC(),
             BatchCheck(),
             *([ProgressBar()] if sys.stdout.isatty() else []),  # a bar is of no use in a log
             NetworkSummary(),

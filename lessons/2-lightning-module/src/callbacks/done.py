@@ -49,6 +49,18 @@ class StopIfDiverged(L.Callback):
             check_finite({"val_loss": loss.item()})
 
 
+class EndAtCtrlC(L.Callback):
+    """Lets Ctrl-C end a training at once.
+
+    If it arrives while a value is handed to the thread that writes TensorBoard's file, the thread
+    does not notice the value, and Lightning waits for it up to 120 s; one more value wakes it.
+    """
+
+    def on_exception(self, trainer, pl_module, exception):
+        if isinstance(exception, KeyboardInterrupt) and trainer.logger:
+            trainer.logger.log_metrics({"epoch": trainer.current_epoch}, trainer.global_step)
+
+
 def check_finite(metrics):
     if not all(map(math.isfinite, metrics.values())):
         raise UserError(f"the training has diverged, {metrics}: lower the learning rate")
