@@ -87,7 +87,7 @@ def test_f14_a_worker_killed_while_it_sends_a_batch_is_explained():
     queue = context.Queue()
     worker = context.Process(target=lambda: (queue.put(torch.zeros(3)), time.sleep(60)))
     worker.start()
-    wait_until(lambda: not queue.empty(), 30, "a batch")
+    wait_until(lambda: not queue.empty(), 60, "a batch")
     worker.kill()
     worker.join()
 

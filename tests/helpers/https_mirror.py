@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:hold_at])
         if hold_at:
             self.server.held.set()
-            self.server.released.wait(20)
+            self.server.released.wait(120)
         self.wfile.write(body[hold_at:])
 
     def answer(self, status: int, headers: dict[str, str]) -> None:

@@ -173,7 +173,7 @@ class PracticeCluster:
         The end of a job may be recorded before its start. Until then a finished job has no ReqTRES,
         a ReqMem of `16?`, and the node list of its batch script.
         """
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             rows = self.query_sacct(job_id, f"{fields},State,ReqTRES")
             row = rows.get(job_id, {"State": "", "ReqTRES": ""})

@@ -188,7 +188,7 @@ def test_a_second_up_changes_nothing(cluster: PracticeCluster) -> None:
 
 def test_up_repairs_a_cluster_after_all_daemons_were_killed(cluster: PracticeCluster) -> None:
     cluster.kill(*DAEMONS)
-    wait_until(lambda: not cluster.processes(), 10, "no process left")
+    wait_until(lambda: not cluster.processes(), 60, "no process left")
 
     cluster.up()
 
@@ -198,7 +198,7 @@ def test_up_repairs_a_cluster_after_all_daemons_were_killed(cluster: PracticeClu
 def test_down_after_a_crash_ends_leftover_jobs(cluster: PracticeCluster, tmp_path: Path) -> None:
     job = cluster.submit(batch("srun sleep 300"), "--nodes=2", cwd=tmp_path)
     cluster.wait_for_state(job, "RUNNING")
-    wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
+    wait_until(lambda: "job" in cluster.processes().values(), 60, "a task runs")
     cluster.kill("slurmctld", "node1", "node2")
 
     cluster.down()
@@ -252,7 +252,7 @@ def test_every_socket_is_on_loopback_even_while_a_job_runs(
 ) -> None:
     job = cluster.submit(batch("srun sleep 60"), "--nodes=2", cwd=tmp_path)
     cluster.wait_for_state(job, "RUNNING")
-    wait_until(lambda: "job" in cluster.processes().values(), 20, "a task runs")
+    wait_until(lambda: "job" in cluster.processes().values(), 60, "a task runs")
 
     addresses = listening_addresses(list(cluster.processes()))
 
@@ -320,7 +320,7 @@ def test_a_requeued_job_restarts(cluster: PracticeCluster, tmp_path: Path) -> No
     job = cluster.submit(
         batch("echo start", FIRST_START_LASTS), "--open-mode=append", "--output=out", cwd=tmp_path
     )
-    wait_until(lambda: "start" in read(tmp_path / "out"), 30, "the job has begun")
+    wait_until(lambda: "start" in read(tmp_path / "out"), 60, "the job has begun")
 
     cluster.run(["scontrol", "requeue", job])
     state = cluster.wait(job, 90)

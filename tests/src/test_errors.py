@@ -69,7 +69,7 @@ ONE, SEVERAL = {}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 def run_python(program, env, **kwargs):
     ours = ("SLURM_", "LOCAL_RANK", "PYTHONUNBUFFERED")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 30}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 120}
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=LESSON_9, env={**clean, **env}, **{**pipes, **kwargs})
 

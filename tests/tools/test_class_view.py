@@ -501,12 +501,11 @@ def test_without_slurm_the_logs_say_what_they_can(room, slurm, programs, monkeyp
     assert note.startswith("neither sacct nor squeue answers")
 
 
-def test_an_accounting_that_hangs_is_left_behind_with_its_processes(room, slurm, monkeypatch):
+def test_an_accounting_that_hangs_is_left_behind_with_its_processes(room, slurm):
     Learner(room / "ada")
     slurm.install("sacct", '#!/bin/bash\nsleep 1000 & echo $! >"$RECORD"\nwait\n')
     slurm.install("squeue")
     slurm.job(7, "PENDING", room / "ada")
-    monkeypatch.setattr(class_view, "TIMEOUT", 1)
 
     found, note = class_view.read_class([str(room)])
 

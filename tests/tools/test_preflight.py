@@ -1494,7 +1494,7 @@ def test_a_command_that_does_not_end_is_ended_with_all_that_it_has_started(bench
 
     assert answer.code == 124
     assert "sbatch did not answer within 5 s" in answer.said
-    wait_until(lambda: not is_running(pid.read_text()), 30, "the end of sleep")
+    wait_until(lambda: not is_running(pid.read_text()), 60, "the end of sleep")
 
 
 def is_running(pid):
