@@ -151,8 +151,10 @@ class Interruption(Checkpoint):
             log.info(f"saved at {step}; to continue: python run.py --resume {self.folder}")
         if reason == CTRL_C:
             raise KeyboardInterrupt
-        # Slurm sends it to a requeued job, at once: noted, so that rank 0 can still report
+        # Slurm ends all processes of a requeued job, at once: this is noted, and data-loading
+        # workers that end are no error, so that rank 0 can still report
         signal.signal(signal.SIGTERM, stop_signal.note)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if trainer.is_global_zero:
             names = stop_signal.received or ["a signal to another process"]
             why = "the time limit is near" if reason == TIME_LIMIT else names[0]

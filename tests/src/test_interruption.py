@@ -1,11 +1,15 @@
 """When an attempt stops, and what it may write: make test-fast."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
+from programs import LESSON_9
 from src.callbacks import interruption
 from src.callbacks.interruption import Interruption
 from src.launch.site_settings import time_limit
@@ -67,6 +71,57 @@ def test_two_ranks_look_about_once_a_second_also_after_a_quick_validation(tmp_pa
     steady = [look for look in since_validation if look < 7.5]
     assert max(b - a for a, b in pairwise(steady)) < 1.5
     assert len(since_validation) < 20
+
+
+STOP_WITH_WORKERS = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from torch.utils.data import DataLoader
+from src.callbacks.interruption import SIGNAL, Interruption
+from src.utils.errors import plain_errors
+
+with plain_errors():
+    batches = iter(DataLoader(range(1000), num_workers=2))
+    next(batches)
+    os.environ["SLURM_TASK_PID"] = str(os.getpid())
+    io = SimpleNamespace(teardown=lambda: None)
+    trainer = SimpleNamespace(is_global_zero=True, testing=True, global_step=9)
+    trainer.strategy = SimpleNamespace(checkpoint_io=io, barrier=lambda: None)
+    attempt = Interruption(Path(sys.argv[1]), first_step=0, checkpoint_min=5, max_requeues=20)
+    attempt.setup(trainer, None, "fit")
+    try:
+        attempt.stop(trainer, SIGNAL)
+    except Exception as error:
+        attempt.on_exception(trainer, None, error)
+        raise
+"""
+# like Slurm, which ends all processes of a requeued job, in any order
+SCONTROL = """#!/bin/bash
+for pid in $(pgrep -P $PPID); do
+    [ "$pid" = $$ ] || kill "$pid"
+done
+sleep 1
+kill $PPID
+"""
+
+
+def test_workers_that_slurm_ends_with_the_requeued_job_are_no_failure(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/scontrol").write_text(SCONTROL)
+    (tmp_path / "bin/scontrol").chmod(0o755)
+    task = {"JOB_ID": "5", "JOB_NUM_NODES": "1", "NNODES": "1", "NTASKS": "1", "PROCID": "0",
+            "NODEID": "0", "LOCALID": "0", "STEP_ID": "0", "STEP_NUM_NODES": "1",
+            "STEP_NUM_TASKS": "1", "STEP_TASKS_PER_NODE": "1"}  # fmt: skip
+    env = {**os.environ, **{f"SLURM_{name}": value for name, value in task.items()}}
+    env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
+    command = [sys.executable, "-c", STOP_WITH_WORKERS, str(tmp_path)]
+
+    done = subprocess.run(command, cwd=LESSON_9, env=env, capture_output=True, text=True)
+
+    [attempt] = read_attempts(tmp_path)
+    assert attempt["ended"] == "a signal to another process; requeued", done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(
