@@ -1,7 +1,5 @@
 """How jobs end whose training does not finish: make test."""
 
-import time
-
 import pytest
 
 from clone import ARGUMENTS_LESSON
@@ -154,9 +152,7 @@ def test_f6_a_restarted_job_keeps_its_first_log(login_node, branch):
         done.write_text("of an earlier start")
 
     login_node.run(["scontrol", "requeue", job])
-    wait_until(lambda: login_node.state_of(job) == "PENDING", 60, "the requeued job")
-    time.sleep(2)
-    login_node.start_soon(job)
+    login_node.wait_for_restart(job)
     wait_until(lambda: log(job).count("epoch  1/") == 2, 120, "the first epoch of the second start")
     login_node.run(["scancel", job])
     login_node.wait(job)

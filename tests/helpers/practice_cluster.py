@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,21 +125,26 @@ class PracticeCluster:
     def wait(self, job_id: str, timeout: float = 120) -> str:
         """Wait for the job's end, and return its state. A requeued job restarts at once."""
         found = [""]
-        asked = [0.0]
 
         def is_finished() -> bool:
-            job = self.show(job_id)
-            found[0] = job["JobState"]
-            held = found[0] == "PENDING" and job["Restarts"] != "0"
-            # repeated, because the end of the first start sets the two minutes again
-            if held and time.monotonic() - asked[0] > 6:
-                asked[0] = time.monotonic()
-                self.start_soon(job_id)
+            self.start_soon(job_id)
+            found[0] = self.state_of(job_id)
             return found[0] in FINISHED
 
         what = f"job {job_id} finished"
         wait_until(is_finished, timeout, what, lambda: self.explain(job_id))
         return found[0]
+
+    def wait_for_restart(self, job_id: str, timeout: float = 120) -> None:
+        """Wait until a requeued job, which has ended or still ends, runs again."""
+        wait_until(lambda: self.state_of(job_id) != "RUNNING", timeout, f"job {job_id} requeued")
+
+        def runs() -> bool:
+            self.start_soon(job_id)
+            return self.state_of(job_id) == "RUNNING"
+
+        what = f"job {job_id} started again"
+        wait_until(runs, timeout, what, lambda: self.explain(job_id))
 
     def explain(self, job_id: str) -> str:
         """Tell what a job does; this aborts its processes, to see their stacks."""
@@ -161,10 +167,19 @@ class PracticeCluster:
         )
 
     def start_soon(self, job_id: str) -> None:
-        """Start a requeued job, which Slurm would hold for two minutes."""
+        """Start a requeued job that Slurm holds for two minutes; call this until it runs.
+
+        The end of the first start sets the two minutes again.
+        """
+        job = self.show(job_id)
+        if job["JobState"] != "PENDING" or job["Restarts"] == "0":
+            return
+        soon = datetime.now() + timedelta(seconds=10)
+        if job["EligibleTime"] < soon.isoformat():
+            return  # it starts by itself; another call would put that off
         # not "now": a node refuses a job that it ended within the same second
         command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"]
-        # this fails if the job has started meanwhile, which does no harm
+        # this fails if the job has been cancelled meanwhile, which does no harm
         subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
 
     def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:

@@ -216,7 +216,7 @@ def test_a_run_continues_in_several_jobs(node, trained):
     node.wait_for_line(job, "epoch +2/5000")
     node.run(["scancel", "--signal=USR1", job])
     wait_until(lambda: node.show(job)["Restarts"] == "1", 120, "the job is requeued")
-    node.start_soon(job)
+    node.wait_for_restart(job)
     node.wait_for_line(job, r"(?s)continues from .*continues from ")
     node.run(["scancel", job])
     node.wait(job)

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from login_node import WRAPPERS
-from practice_cluster import FINISHED, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -42,17 +41,7 @@ def steps_of(folder):
 
 
 def finish(node, job):
-    """Wait for the end of a job; each time that it is requeued, start it soon."""
-    started = set()
-
-    def has_finished():
-        shown = node.show(job)
-        if shown["Reason"] == "BeginTime" and shown["Restarts"] not in started:
-            started.add(shown["Restarts"])  # each call would put the start off
-            node.start_soon(job)
-        return shown["JobState"] in FINISHED
-
-    wait_until(has_finished, PATIENCE, f"job {job} finished", lambda: node.explain(job))
+    node.wait(job, PATIENCE)
     assert node.accounting_state(job) == "COMPLETED", node.log(job) + node.log(job, "err")
 
 
