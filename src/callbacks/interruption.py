@@ -75,6 +75,7 @@ class Interruption(Checkpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's raises if a worker ends meanwhile
         attempts = read_attempts(self.folder)
         is_own = trainer.is_global_zero and len(attempts) == self.attempt + 1
         if is_own and attempts[-1]["ended"] is None:

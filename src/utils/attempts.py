@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -64,12 +65,13 @@ def write_attempts(folder: Path, attempts: list[dict[str, Any]]) -> None:
 @contextmanager
 def in_message(path: Path) -> Iterator[None]:
     """Name this file in an error of the disk, which does not know it when a write fails."""
+    before = sys.exc_info()[1]  # of a training that ends with an error
     try:
         yield
     except (OSError, RuntimeError) as error:
         # torch.save raises another error, about a position in the file
         cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and cause is not before:
             raise OSError(cause.errno, cause.strerror, str(path)) from None
         raise
 

@@ -1,7 +1,9 @@
 """When an attempt stops, and what it may write: make test-fast."""
 
+import errno
 import math
 import os
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,7 +15,7 @@ from programs import LESSON_9
 from src.callbacks import interruption
 from src.callbacks.interruption import Interruption
 from src.launch.site_settings import time_limit
-from src.utils.attempts import lead_seconds, read_attempts
+from src.utils.attempts import in_message, lead_seconds, read_attempts
 from src.utils.errors import UserError
 from src.utils.slurm import in_seconds
 
@@ -46,6 +48,59 @@ def test_an_error_is_noted_in_the_line_of_the_attempt(tmp_path):
 
     [attempt] = read_attempts(tmp_path)
     assert attempt["ended"] == "ValueError: no such"
+
+
+def test_a_worker_that_ends_meanwhile_does_not_keep_an_error_from_being_noted(
+    tmp_path, monkeypatch
+):
+    failed = begin(tmp_path)
+    write = interruption.update_attempt
+
+    def end_a_worker(*args, **values):
+        signal.raise_signal(signal.SIGCHLD)
+        write(*args, **values)
+
+    def raise_error(*_):  # like the handler that PyTorch's DataLoader sets
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(interruption, "update_attempt", end_a_worker)
+    before = signal.signal(signal.SIGCHLD, raise_error)
+    try:
+        failed.on_exception(RANK_0, None, ValueError("no such\nvalue"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+    [attempt] = read_attempts(tmp_path)
+    assert attempt["ended"] == "ValueError: no such"
+
+
+def test_an_error_of_the_training_is_not_taken_for_one_of_the_disk(tmp_path):
+    """The context of a RuntimeError may be the error with which the training has ended."""
+    seen = []
+    try:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    except ConnectionResetError:
+        try:
+            with in_message(tmp_path):
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        except Exception as error:
+            seen.append(error)
+        try:
+            with in_message(tmp_path):
+                fill_the_disk()
+        except Exception as error:
+            seen.append(error)
+
+    assert isinstance(seen[0], RuntimeError)
+    assert (seen[1].errno, seen[1].filename) == (errno.ENOSPC, str(tmp_path))
+
+
+def fill_the_disk():
+    """Raise what torch.save raises on a full disk."""
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    finally:
+        raise RuntimeError("unexpected pos 64 vs 0")
 
 
 def test_two_ranks_look_about_once_a_second_also_after_a_quick_validation(tmp_path, monkeypatch):
