@@ -127,8 +127,7 @@ class PracticeCluster:
         found = [""]
 
         def is_finished() -> bool:
-            self.start_soon(job_id)
-            found[0] = self.state_of(job_id)
+            found[0] = self.start_soon(job_id)
             return found[0] in FINISHED
 
         what = f"job {job_id} finished"
@@ -138,13 +137,13 @@ class PracticeCluster:
     def wait_for_restart(self, job_id: str, timeout: float = 120) -> None:
         """Wait until a requeued job, which has ended or still ends, runs again."""
         wait_until(lambda: self.state_of(job_id) != "RUNNING", timeout, f"job {job_id} requeued")
-
-        def runs() -> bool:
-            self.start_soon(job_id)
-            return self.state_of(job_id) == "RUNNING"
-
         what = f"job {job_id} started again"
-        wait_until(runs, timeout, what, lambda: self.explain(job_id))
+        wait_until(
+            lambda: self.start_soon(job_id) == "RUNNING",
+            timeout,
+            what,
+            lambda: self.explain(job_id),
+        )
 
     def explain(self, job_id: str) -> str:
         """Tell what a job does; this aborts its processes, to see their stacks."""
@@ -166,21 +165,21 @@ class PracticeCluster:
             lambda: self.state_of(job_id) == state, timeout, f"job {job_id} in state {state}"
         )
 
-    def start_soon(self, job_id: str) -> None:
-        """Start a requeued job that Slurm holds for two minutes; call this until it runs.
+    def start_soon(self, job_id: str) -> str:
+        """Start a requeued job that Slurm holds for two minutes; return the state that it had.
 
-        The end of the first start sets the two minutes again.
+        Call this until the job runs: the end of the first start sets the two minutes again.
         """
         job = self.show(job_id)
-        if job["JobState"] != "PENDING" or job["Restarts"] == "0":
-            return
+        is_requeued = job["JobState"] == "PENDING" and job["Restarts"] != "0"
         soon = datetime.now() + timedelta(seconds=10)
-        if job["EligibleTime"] < soon.isoformat():
-            return  # it starts by itself; another call would put that off
-        # not "now": a node refuses a job that it ended within the same second
-        command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"]
-        # this fails if the job has been cancelled meanwhile, which does no harm
-        subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+        # one that starts by itself is left alone: another call would put that off
+        if is_requeued and job["EligibleTime"] >= soon.isoformat():
+            # not "now": a node refuses a job that it ended within the same second
+            command = ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"]
+            # this fails if the job has been cancelled meanwhile, which does no harm
+            subprocess.run([*self.prefix, *command], env=self.env, capture_output=True)
+        return job["JobState"]
 
     def sacct(self, job_id: str, fields: str) -> dict[str, dict[str, str]]:
         """Return the accounting of a job and its steps: {"12": {"State": ...}, "12.batch": {...}}.

@@ -17,7 +17,7 @@ from src.callbacks.interruption import Interruption
 from src.launch.site_settings import time_limit
 from src.utils.attempts import in_message, lead_seconds, read_attempts
 from src.utils.errors import UserError
-from src.utils.slurm import in_seconds
+from src.utils.slurm import OF_A_TASK, in_seconds
 
 RANK_0 = SimpleNamespace(is_global_zero=True)
 
@@ -162,14 +162,10 @@ kill $PPID
 
 
 def test_workers_that_slurm_ends_with_the_requeued_job_are_no_failure(tmp_path):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/scontrol").write_text(SCONTROL)
-    (tmp_path / "bin/scontrol").chmod(0o755)
-    task = {"JOB_ID": "5", "JOB_NUM_NODES": "1", "NNODES": "1", "NTASKS": "1", "PROCID": "0",
-            "NODEID": "0", "LOCALID": "0", "STEP_ID": "0", "STEP_NUM_NODES": "1",
-            "STEP_NUM_TASKS": "1", "STEP_TASKS_PER_NODE": "1"}  # fmt: skip
-    env = {**os.environ, **{f"SLURM_{name}": value for name, value in task.items()}}
-    env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
+    (tmp_path / "scontrol").write_text(SCONTROL)
+    (tmp_path / "scontrol").chmod(0o755)
+    task = {f"SLURM_{name}": "0" for name in OF_A_TASK} | {"SLURM_NTASKS": "1"}
+    env = {**os.environ, **task, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = [sys.executable, "-c", STOP_WITH_WORKERS, str(tmp_path)]
 
     done = subprocess.run(command, cwd=LESSON_9, env=env, capture_output=True, text=True)
